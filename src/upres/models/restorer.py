@@ -1,0 +1,53 @@
+"""The seam between a model and everything else: tensors in, tensors out. Knows nothing of files, tasks or ffmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from upres.models.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What a model may know of the clip it is about to see. Sizes in pixels, already padded to `limits.multiple_of`."""
+
+    input_height: int
+    input_width: int
+    output_height: int
+    output_width: int
+    seed: int
+    window: int  # frames that go through the model together, at most
+    tiling: Literal["auto", "on", "off"]
+    tile_quality: Literal["low", "medium", "high"]
+
+
+class Stream(Protocol):
+    """One clip on its way through a model. All state of the clip lives here.
+
+    N frames pushed give N frames back, in order, some of them only at `flush`.
+    Frames are `T C H W`, float, [-1, 1], on the restorer's device.
+    """
+
+    def push(self, frames: Tensor) -> Iterator[Tensor]: ...
+
+    def flush(self) -> Iterator[Tensor]: ...
+
+
+class Restorer(Protocol):
+    """A model with its weights on a device."""
+
+    limits: Limits
+    device: torch.device
+
+    def open(self, spec: StreamSpec) -> Stream: ...
+
+
+# What a catalogue entry's "module:factory" names: weights files (in the entry's order) and device -> Restorer.
+# Raises WeightsInvalid if a file does not hold exactly the keys and shapes the model needs.
+Factory = Callable[[tuple[Path, ...], torch.device], Restorer]

@@ -1,0 +1,111 @@
+"""All settings, read from the environment once. Knows nothing of what they are used for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import platformdirs
+
+from upres.errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Frozen; every path absolute. `SETTINGS` below gives each field its variable, default and meaning."""
+
+    data_dir: Path
+    output_dir: Path
+    upload_dir: Path
+    model_dir: Path
+    host: str
+    port: int
+    allowed_hosts: tuple[str, ...]
+    visible_devices: str
+    idle_timeout_s: float
+    remote_url: str
+    max_upload_mb: int
+    max_attempts: int
+    wait_cap_s: float
+    threads: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Raises InvalidSetting for a value that cannot be read and for an unknown UPRES_ name."""
+        known = {row.variable for row in SETTINGS}
+        unknown = sorted(name for name in env if name.startswith("UPRES_") and name not in known)
+        if unknown:
+            raise InvalidSetting(f"unknown setting {unknown[0]}", remedy=f"known: {', '.join(sorted(known))}")
+        values: dict[str, object] = {}
+        for row in SETTINGS:
+            text = env.get(row.variable, "").strip()
+            try:
+                values[row.field] = row.read(text) if text else row.default(values)
+            except ValueError as error:
+                raise InvalidSetting(f"{row.variable}={text!r}: {error}", remedy=row.meaning) from error
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    field: str
+    variable: str
+    read: Callable[[str], object]
+    default: Callable[[dict[str, object]], object]  # gets the fields read so far
+    shown_default: str
+    meaning: str
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _under(part: str) -> Callable[[dict[str, object]], object]:
+    return lambda values: Path(str(values["data_dir"])) / part
+
+
+def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        value = kind(text)
+        if value < low:
+            raise ValueError(f"must be at least {low}")
+        return value
+
+    return read
+
+
+def _fixed(value: object) -> Callable[[dict[str, object]], object]:
+    return lambda _: value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("data_dir", "UPRES_DATA_DIR", _path, _fixed(platformdirs.user_data_path("upres")),
+            "per-user directory", "task store, locks, logs"),
+    Setting("output_dir", "OUTPUT_FOLDER", _path, _under("outputs"), "<data>/outputs", "where results are written"),
+    Setting("upload_dir", "UPLOAD_FOLDER", _path, _under("uploads"), "<data>/uploads", "where REST uploads are kept"),
+    Setting("model_dir", "MODEL_DIR", _path, _under("models"), "<data>/models", "where weights files are looked for"),
+    Setting("host", "UPRES_HOST", str, _fixed("127.0.0.1"), "127.0.0.1", "address `upres serve` binds"),
+    Setting("port", "PORT", _number_from(0, int), _fixed(8200), "8200", "port `upres serve` binds"),
+    Setting("allowed_hosts", "UPRES_ALLOWED_HOSTS", _names, _fixed(()), "none",
+            "further Host names the server answers to, comma-separated"),
+    Setting("visible_devices", "NVIDIA_VISIBLE_DEVICES", str, _fixed("0"), "0",
+            "GPU indexes or UUIDs to use, comma-separated; `all`; `none` for the CPU"),
+    Setting("idle_timeout_s", "GPU_IDLE_TIMEOUT", _number_from(0, float), _fixed(600.0), "600",
+            "seconds without work after which a worker unloads its model and exits"),
+    Setting("remote_url", "SEEDVR2_API_URL", str, _fixed(""), "none",
+            "base URL of another Upres (or SeedVR2) server that shall do the work"),
+    Setting("max_upload_mb", "MAX_UPLOAD_SIZE", _number_from(1, int), _fixed(4096), "4096", "largest upload, MB"),
+    Setting("max_attempts", "UPRES_MAX_ATTEMPTS", _number_from(1, int), _fixed(3), "3",
+            "how often a task is started before a worker's death fails it"),
+    Setting("wait_cap_s", "UPRES_WAIT_CAP", _number_from(1, float), _fixed(50.0), "50",
+            "longest single wait_for_task of an MCP client, seconds"),
+    Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
+            "CPU threads of a worker; 0 lets it use every core"),
+)  # fmt: skip
+
+assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

@@ -1,0 +1,243 @@
+"""The JSON shapes of the documented SeedVR2 API, shared by MCP and REST. Knows nothing of transports.
+
+Field names and types are those of the public document; fields beyond it are additions and marked so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskState
+
+
+def iso(epoch_s: float | None) -> str | None:
+    """UTC without an offset, to the second, as the document writes it."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") if epoch_s is not None else None
+
+
+def _seconds(value: float | None) -> int | None:
+    return round(value) if value is not None else None
+
+
+class Submitted(BaseModel):
+    status: str
+    task_id: str
+    queue_position: int
+    estimated_wait_seconds: int
+    model: str  # addition: the model that will run
+
+    @classmethod
+    def of(cls, task: Task) -> Submitted:
+        return cls(status=task.state, task_id=task.id, queue_position=task.queue_position or 0,
+                   estimated_wait_seconds=_seconds(task.estimated_wait_s) or 0, model=task.model)  # fmt: skip
+
+
+class Params(BaseModel):
+    resolution: int
+    batch_size: int
+    dit_model: str
+    color_correction: str
+    seed: int
+    vae_tiling: str
+    vae_quality: str
+
+
+class TaskStatus(BaseModel):
+    """`GET /api/status/{id}` and `get_task_status`. Fields that do not apply to the state are left out of the JSON."""
+
+    id: str
+    status: str
+    progress: int
+    model: str  # addition
+    params: Params
+    created_at: str
+    queue_position: int | None = None
+    estimated_wait_seconds: int | None = None  # addition
+    started_at: str | None = None
+    completed_at: str | None = None
+    phase: str | None = None  # addition
+    frames_done: int | None = None  # addition
+    frames_total: int | None = None  # addition
+    fps: float | None = None  # addition
+    process_time: int | None = None
+    output_path: str | None = None
+    output_filename: str | None = None
+    output_resolution: str | None = None
+    warnings: list[str] | None = None  # addition
+    error: str | None = None
+    error_code: str | None = None  # addition
+
+    @classmethod
+    def of(cls, task: Task) -> TaskStatus:
+        view = cls(
+            id=task.id, status=task.state, progress=task.percent, model=task.model, params=_params(task),
+            created_at=iso(task.created_at) or "", started_at=iso(task.started_at),
+            completed_at=iso(task.completed_at), queue_position=task.queue_position,
+            estimated_wait_seconds=_seconds(task.estimated_wait_s),
+        )  # fmt: skip
+        if task.state is TaskState.PROCESSING:
+            now = task.progress
+            view.phase, view.frames_done, view.frames_total, view.fps = (
+                now.phase, now.frames_done, now.frames_total, round(now.fps, 3),
+            )  # fmt: skip
+        if task.result is not None:
+            view.model = task.result.model
+            view.process_time = _seconds(task.result.process_time_s)
+            view.output_path = task.result.output_path
+            view.output_filename = task.result.output_filename
+            view.output_resolution = task.result.output_resolution
+            view.warnings = list(task.result.warnings)
+        if task.failure is not None:
+            view.error = " — ".join(part for part in (task.failure.message, task.failure.remedy) if part)
+            view.error_code = task.failure.code
+        return view
+
+
+def _params(task: Task) -> Params:
+    spec = task.spec
+    return Params(resolution=spec.resolution, batch_size=spec.batch_size, dit_model=spec.dit_model or task.model,
+                  color_correction=spec.color_correction, seed=spec.seed, vae_tiling=spec.vae_tiling,
+                  vae_quality=spec.vae_quality)  # fmt: skip
+
+
+class Position(BaseModel):
+    """0 while it runs or once it is finished."""
+
+    task_id: str
+    status: str
+    position: int
+    estimated_wait: int
+
+    @classmethod
+    def of(cls, task: Task) -> Position:
+        if task.state is not TaskState.QUEUED:
+            return cls(task_id=task.id, status=task.state, position=0, estimated_wait=0)
+        return cls(task_id=task.id, status=task.state, position=task.queue_position or 0,
+                   estimated_wait=_seconds(task.estimated_wait_s) or 0)  # fmt: skip
+
+
+class Running(BaseModel):
+    task_id: str
+    progress: int
+    model: str
+
+
+class Pending(BaseModel):
+    task_id: str
+    position: int
+
+
+class Queue(BaseModel):
+    queue_length: int
+    processing: Running | None
+    processing_progress: int
+    pending_tasks: list[Pending]
+    total_completed: int
+    total_failed: int
+    avg_process_time: int
+    estimated_total_wait: int
+
+    @classmethod
+    def of(cls, queue: QueueStatus) -> Queue:
+        first = queue.processing[0] if queue.processing else None
+        return cls(
+            queue_length=len(queue.processing) + len(queue.pending),
+            processing=Running(task_id=first.id, progress=first.percent, model=first.model) if first else None,
+            processing_progress=first.percent if first else 0,
+            pending_tasks=[Pending(task_id=task.id, position=task.queue_position or 0) for task in queue.pending],
+            total_completed=queue.total_completed, total_failed=queue.total_failed,
+            avg_process_time=round(queue.avg_process_time_s),
+            estimated_total_wait=round(queue.estimated_total_wait_s),
+        )  # fmt: skip
+
+
+class HistoryItem(BaseModel):
+    id: str
+    status: str
+    created_at: str | None
+    completed_at: str | None
+    process_time: int | None
+    output_filename: str | None
+    output_resolution: str | None
+
+    @classmethod
+    def of(cls, task: Task) -> HistoryItem:
+        result = task.result
+        return cls(
+            id=task.id, status=task.state, created_at=iso(task.created_at), completed_at=iso(task.completed_at),
+            process_time=_seconds(result.process_time_s) if result else None,
+            output_filename=result.output_filename if result else None,
+            output_resolution=result.output_resolution if result else None,
+        )  # fmt: skip
+
+
+class History(BaseModel):
+    history: list[HistoryItem]
+
+    @classmethod
+    def of(cls, tasks: list[Task]) -> History:
+        return cls(history=[HistoryItem.of(task) for task in tasks])
+
+
+class Gpu(BaseModel):
+    cuda_available: bool
+    gpu_name: str | None
+    vram_used_mb: int
+    vram_total_mb: int
+    model_loaded: bool
+    current_model: str | None
+    loading: bool
+    loading_model: str | None
+    processing: bool
+    current_task: str | None
+    device: str  # addition
+    worker_pid: int | None  # addition
+
+    @classmethod
+    def of(cls, gpu: GpuStatus) -> Gpu:
+        return cls(
+            cuda_available=gpu.cuda_available, gpu_name=gpu.gpu_name, vram_used_mb=gpu.vram_used_mb,
+            vram_total_mb=gpu.vram_total_mb, model_loaded=gpu.current_model is not None,
+            current_model=gpu.current_model, loading=gpu.loading_model is not None, loading_model=gpu.loading_model,
+            processing=gpu.current_task is not None, current_task=gpu.current_task,
+            device=gpu.device, worker_pid=gpu.worker_pid,
+        )  # fmt: skip
+
+
+class ModelView(BaseModel):
+    name: str
+    params: str
+    precision: str
+    size: str
+    vram: str
+    variant: str
+    desc: dict[str, str]
+
+
+class Models(BaseModel):
+    models: list[ModelView]
+    default: str
+    current: str | None
+    loading: bool
+    loading_model: str | None
+
+    @classmethod
+    def of(cls, listing: ModelList) -> Models:
+        shown = [ModelView.model_validate(info.model_dump(include=set(ModelView.model_fields)))
+                 for info in listing.models]  # fmt: skip
+        return cls(models=shown, default=listing.default, current=listing.current,
+                   loading=listing.loading_model is not None, loading_model=listing.loading_model)  # fmt: skip
+
+
+class Outcome(BaseModel):
+    """`{"status": "success", "message": …}`: the reply of verbs that only succeed or raise."""
+
+    status: str
+    message: str
+
+
+class Switched(BaseModel):
+    status: str
+    model: str

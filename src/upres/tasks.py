@@ -1,0 +1,177 @@
+"""What a task is: its order, its state, its progress and its result. Knows nothing of stores, workers or models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MediaKind = Literal["image", "video"]
+ColorCorrection = Literal["lab", "wavelet", "wavelet_adaptive", "hsv", "adain", "none"]
+Tiling = Literal["auto", "on", "off"]
+VaeQuality = Literal["low", "medium", "high"]
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"  # -> processing, cancelled
+    PROCESSING = "processing"  # -> completed, failed, cancelled; -> queued when its worker died
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+def _frames_per_window(value: int) -> int:
+    below = value - (value - 1) % 4
+    if value != below:
+        raise ValueError(f"{value} frames are not 4n+1; use {below} or {below + 4}")
+    return value
+
+
+class TaskSpec(BaseModel):
+    """The order for one restored file. Every default of the public APIs is written here and nowhere else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_path: str
+    kind: MediaKind | None = None  # what the caller says the file is; None accepts either
+    resolution: Annotated[int, Field(ge=16, le=16384)] = 1080  # target short side, pixels
+    batch_size: Annotated[int, Field(ge=1, le=1025), AfterValidator(_frames_per_window)] = 5
+    dit_model: str | None = None  # None and "default" mean the catalogue's default
+    color_correction: ColorCorrection = "lab"
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 42
+    vae_tiling: Tiling = "auto"
+    vae_quality: VaeQuality = "high"
+    output_path: str | None = None  # None: a generated name under the output directory
+
+
+class Progress(BaseModel):
+    """How far an attempt has come. `fps` is output frames per second since the first one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Literal["waiting", "loading", "restoring", "finishing"] = "waiting"
+    frames_done: int = 0
+    frames_total: int = 0
+    fps: float = 0.0
+
+    @property
+    def percent(self) -> int:
+        """0…99: only a completed task is at 100 (see `Task.percent`)."""
+        return min(99, 100 * self.frames_done // self.frames_total) if self.frames_total else 0
+
+
+class Failure(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class Result(BaseModel):
+    """What a completed task left behind. Sizes in pixels; `process_time_s` is wall time of the successful attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output_path: str
+    width: int
+    height: int
+    frames: int
+    model: str  # the model that really ran
+    device: str
+    process_time_s: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def output_filename(self) -> str:
+        return PurePath(self.output_path).name
+
+    @property
+    def output_resolution(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+class Task(BaseModel):
+    """A task as seen at one moment. Times are seconds since the epoch (UTC)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    spec: TaskSpec
+    kind: MediaKind
+    model: str  # the catalogue name `spec.dit_model` resolved to at submit
+    state: TaskState
+    progress: Progress = Progress()
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempt: int = 0
+    cancel_requested: bool = False
+    failure: Failure | None = None
+    result: Result | None = None
+    queue_position: int | None = None  # 1 = next or running; None once finished
+    estimated_wait_s: float | None = None  # until this task is finished; None once finished
+
+    @property
+    def percent(self) -> int:
+        return 100 if self.state is TaskState.COMPLETED else self.progress.percent
+
+
+class QueueStatus(BaseModel):
+    """The queue at one moment: unfinished tasks in the order in which they will run, running ones first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    processing: tuple[Task, ...]
+    pending: tuple[Task, ...]
+    total_completed: int
+    total_failed: int
+    avg_process_time_s: float
+    estimated_total_wait_s: float
+
+
+class GpuStatus(BaseModel):
+    """The device and what the worker on it is doing. On a machine without a GPU the worker runs on the CPU."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cuda_available: bool
+    gpu_name: str | None
+    vram_used_mb: int
+    vram_total_mb: int
+    device: str  # "cuda:<uuid>" or "cpu"
+    worker_pid: int | None  # None when no worker is alive
+    current_model: str | None
+    loading_model: str | None
+    current_task: str | None
+
+
+class ModelInfo(BaseModel):
+    """One entry of the catalogue as a client sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    architecture: str
+    params: str
+    precision: str
+    size: str
+    vram: str
+    variant: str
+    desc: dict[str, str]  # language -> one line
+    installed: bool
+
+
+class ModelList(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    models: tuple[ModelInfo, ...]  # installed ones
+    default: str
+    current: str | None
+    loading_model: str | None
