@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import Protocol
 
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec
+from upres.catalog import Catalog
+from upres.errors import (
+    DiskFull,
+    FileMissing,
+    InvalidParameter,
+    OutputMissing,
+    TaskNotCompleted,
+    UnsupportedMedia,
+    WorkerFailed,
+)
+from upres.fleet.slots import gpu_memory
+from upres.fleet.supervisor import Supervisor
+from upres.media.probe import MediaInfo, probe
+from upres.queue.database import Database
+from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.workers import WorkerTable
+from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.settings import Settings
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+
+POLL_S = 0.2
+SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
+START_S = 2.0  # of a worker and its model, roughly; only in estimates
+RECENT_TASKS = 20
 
 
 class Engine(Protocol):
@@ -46,3 +71,179 @@ class Engine(Protocol):
         """Ends every idle worker, so that its device memory is free; returns what was done. Raises GpuBusy."""
 
     def gpu(self) -> GpuStatus: ...
+
+
+class LocalEngine:
+    """The engine on this machine's store and workers. Any number of processes may hold one."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises StoreUnusable, InvalidSetting."""
+        database = Database(settings.data_dir / "upres.sqlite3")
+        self.settings = settings
+        self.catalog = Catalog(settings.model_dir)
+        self._database = database
+        self._store, self._workers = TaskStore(database), WorkerTable(database)
+        self.supervisor = Supervisor(settings, self._store, self._workers)
+
+    def close(self) -> None:
+        """Closes the store. Workers and tasks go on."""
+        self._database.close()
+
+    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+        path = Path(spec.input_path).expanduser().absolute()
+        info = probe(path)
+        if spec.kind is not None and spec.kind != info.kind:
+            article = {"image": "an image", "video": "a video"}
+            raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
+                                   remedy=f"submit it as {article[info.kind]}")  # fmt: skip
+        model = self.catalog.find(spec.dit_model)
+        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
+        update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
+        if spec.output_path is not None:
+            update["output_path"] = str(_checked_output(spec, info))
+        self._check_disk()
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key)
+        task = self._store.add(new)
+        self.supervisor.ensure()
+        return self.status(task.id)
+
+    def status(self, task_id: str) -> Task:
+        self.supervisor.ensure()
+        task = self._store.get(task_id)
+        if task.state.finished:
+            return task
+        return next((t for t in self._line() if t.id == task_id), task)
+
+    def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            task = self.status(task_id)
+            changed = seen is not None and (task.state, task.progress) != (seen.state, seen.progress)
+            if task.state.finished or changed or (deadline is not None and time.monotonic() >= deadline):
+                return task
+            time.sleep(POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic())))
+
+    def cancel(self, task_id: str) -> Task:
+        return self._store.cancel(task_id)
+
+    def output(self, task_id: str) -> Path:
+        task = self._store.get(task_id)
+        if task.result is None:
+            raise TaskNotCompleted(f"task {task_id} is {task.state}", remedy="its result exists once it is completed")
+        path = Path(task.result.output_path)
+        if not path.is_file():
+            raise OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again")
+        return path
+
+    def queue(self) -> QueueStatus:
+        self.supervisor.ensure()
+        line, totals = self._line(), self._store.totals()
+        times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
+        return QueueStatus(
+            processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
+            pending=tuple(task for task in line if task.state is TaskState.QUEUED),
+            total_completed=totals.get(TaskState.COMPLETED, 0), total_failed=totals.get(TaskState.FAILED, 0),
+            avg_process_time_s=sum(times) / len(times) if times else 0.0,
+            estimated_total_wait_s=max((t.estimated_wait_s for t in line if t.estimated_wait_s), default=0.0),
+        )  # fmt: skip
+
+    def history(self, limit: int = 20) -> list[Task]:
+        return self._store.finished(limit)
+
+    def models(self) -> ModelList:
+        row = self.supervisor.alive(self.supervisor.slots[0])
+        return ModelList(
+            models=tuple(info for info in self.catalog.infos() if info.installed), default=self.catalog.default().name,
+            current=row.model if row is not None else None,
+            loading_model=row.loading_model if row is not None else None,
+        )  # fmt: skip
+
+    def switch(self, model: str) -> str:
+        name = self.catalog.find(model).name
+        slot = self.supervisor.slots[0]
+        self._workers.want(slot.name, name)
+        deadline = time.monotonic() + SWITCH_PATIENCE_S
+        while time.monotonic() < deadline:
+            self.supervisor.start(slot)
+            row = self._workers.get(slot.name)
+            if row is not None and row.wanted_model is None:
+                if row.load_error is not None:
+                    raise WorkerFailed(row.load_error.message, remedy=row.load_error.remedy)
+                return name
+            time.sleep(POLL_S)
+        raise WorkerFailed(f"{name} was not loaded within {SWITCH_PATIENCE_S:.0f} s",
+                           remedy="a task is probably running; it is loaded after it")  # fmt: skip
+
+    def offload(self) -> str:
+        ended = self.supervisor.release()
+        return "GPU memory released" if ended else "GPU memory released: no worker was running"
+
+    def stop(self) -> list[int]:
+        """Ends this data directory's workers, busy or not; running tasks go back to the queue. Returns their pids."""
+        return self.supervisor.stop()
+
+    def gpu(self) -> GpuStatus:
+        self.supervisor.ensure()
+        slot = self.supervisor.slots[0]
+        row, memory = self.supervisor.alive(slot), gpu_memory(slot)
+        running = [task.id for task in self._line() if task.state is TaskState.PROCESSING]
+        return GpuStatus(
+            cuda_available=bool(slot.uuid), gpu_name=slot.device_name if slot.uuid else None,
+            vram_used_mb=memory.used_mb, vram_total_mb=memory.total_mb, device=slot.device,
+            worker_pid=row.pid if row is not None else None,
+            current_model=row.model if row is not None else None,
+            loading_model=row.loading_model if row is not None else None,
+            current_task=running[0] if running else None,
+        )  # fmt: skip
+
+    def _line(self) -> list[Task]:
+        """Unfinished tasks in order, each with its position and the time until it is done."""
+        line, ahead_s = [], 0.0
+        lanes = len(self.supervisor.slots)
+        for position, (task, price) in enumerate(self._store.unfinished(), start=1):
+            ahead_s += self._remaining_s(task, price) / lanes
+            line.append(task.model_copy(update={"queue_position": position, "estimated_wait_s": ahead_s}))
+        return line
+
+    def _remaining_s(self, task: Task, price: Price) -> float:
+        """From the task's own pace once it has one, else from what was measured of its model."""
+        left = price.frames - task.progress.frames_done
+        if task.progress.fps > 0:
+            return left / task.progress.fps
+        rate = self._workers.pixels_per_s(task.model, price.pixels)
+        if rate is None:
+            rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
+        return START_S + left * price.pixels / rate
+
+    def _check_disk(self) -> None:
+        folder = self.settings.output_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(folder).free // 2**20
+        if free_mb < self.settings.disk_reserve_mb:
+            raise DiskFull(f"{free_mb} MB are free where outputs go, the reserve is {self.settings.disk_reserve_mb} MB",
+                           remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine the settings ask for: this machine's, or the server's named by SEEDVR2_API_URL."""
+    if settings.remote_url:
+        from upres.remote import RemoteEngine  # httpx is not paid for by local clients
+
+        return RemoteEngine(settings)
+    return LocalEngine(settings)
+
+
+def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
+    """Raises InvalidParameter, FileMissing."""
+    path = Path(str(spec.output_path)).expanduser().absolute()
+    wanted = OUTPUT_SUFFIX[info.kind]
+    if path.suffix.lower() != wanted:
+        raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} is written as {wanted}",
+                               remedy=f"use {path.stem}{wanted}")  # fmt: skip
+    if not path.parent.is_dir():
+        raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
+    if path.exists() and not spec.overwrite:
+        raise InvalidParameter(f"{path} exists", remedy="allow overwriting or choose another name")
+    if path == info.path.absolute() or (path.exists() and path.samefile(info.path)):
+        raise InvalidParameter(f"{path} is the input itself", remedy="choose another name")
+    return path

@@ -26,6 +26,7 @@ class Settings:
     idle_timeout_s: float
     remote_url: str
     max_upload_mb: int
+    disk_reserve_mb: int
     max_attempts: int
     wait_cap_s: float
     threads: int
@@ -45,6 +46,12 @@ class Settings:
             except ValueError as error:
                 raise InvalidSetting(f"{row.variable}={text!r}: {error}", remedy=row.meaning) from error
         return cls(**values)  # type: ignore[arg-type]
+
+
+    def to_env(self) -> dict[str, str]:
+        """The environment that `from_env` reads back as these settings: how a worker gets its starter's."""
+        values = ((row.variable, getattr(self, row.field)) for row in SETTINGS)
+        return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("remote_url", "SEEDVR2_API_URL", str, _fixed(""), "none",
             "base URL of another Upres (or SeedVR2) server that shall do the work"),
     Setting("max_upload_mb", "MAX_UPLOAD_SIZE", _number_from(1, int), _fixed(4096), "4096", "largest upload, MB"),
+    Setting("disk_reserve_mb", "UPRES_DISK_RESERVE", _number_from(0, int), _fixed(512), "512",
+            "free space below which no task is accepted, MB"),
     Setting("max_attempts", "UPRES_MAX_ATTEMPTS", _number_from(1, int), _fixed(3), "3",
             "how often a task is started before a worker's death fails it"),
     Setting("wait_cap_s", "UPRES_WAIT_CAP", _number_from(1, float), _fixed(50.0), "50",

@@ -6,12 +6,15 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from upres.errors import InvalidParameter
 
 MediaKind = Literal["image", "video"]
 ColorCorrection = Literal["lab", "wavelet", "wavelet_adaptive", "hsv", "adain", "none"]
 Tiling = Literal["auto", "on", "off"]
 VaeQuality = Literal["low", "medium", "high"]
+Phase = Literal["waiting", "loading", "restoring", "finishing"]
 
 
 class TaskState(StrEnum):
@@ -48,6 +51,18 @@ class TaskSpec(BaseModel):
     vae_tiling: Tiling = "auto"
     vae_quality: VaeQuality = "high"
     output_path: str | None = None  # None: a generated name under the output directory
+    overwrite: bool = False  # may output_path replace a file?
+
+
+def order(**values: object) -> TaskSpec:
+    """A TaskSpec from what a caller wrote; what is absent takes its default. Raises InvalidParameter."""
+    try:
+        return TaskSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        allowed = first["msg"].removeprefix("Value error, ")
+        raise InvalidParameter(f"{name}={first['input']!r} cannot be used", remedy=allowed) from error
 
 
 class Progress(BaseModel):
@@ -55,7 +70,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    phase: Literal["waiting", "loading", "restoring", "finishing"] = "waiting"
+    phase: Phase = "waiting"
     frames_done: int = 0
     frames_total: int = 0
     fps: float = 0.0

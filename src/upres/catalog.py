@@ -1,0 +1,106 @@
+"""Every model there is: its files, where they come from, what it needs and who builds it. No torch, no downloads."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from upres.errors import ModelNotFound
+from upres.models.limits import Limits
+from upres.tasks import ModelInfo
+
+DEFAULT_NAMES = (None, "", "default")  # what a caller writes who does not choose
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`factory` is "module:function" (see models.restorer.Factory), imported only in the worker."""
+
+    name: str
+    architecture: str
+    params: str
+    precision: str
+    size: str
+    vram: str
+    variant: str
+    desc: dict[str, str]
+    files: tuple[str, ...]
+    limits: Limits
+    factory: str
+    pixels_per_s_cpu: float  # before anything was measured on this machine
+    pixels_per_s_gpu: float
+
+    def load_factory(self) -> Any:
+        module, function = self.factory.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+COMPACT = Model(
+    name="compact", architecture="compact", params="0.1M", precision="FP16", size="0.3MB", vram="~1GB", variant="",
+    desc={"en": "embedded x2 convolution network: fast, modest, needs no download",
+          "zh-CN": "内置 2 倍卷积网络：快速、效果适中、无需下载"},
+    files=("compact_x2.safetensors",), limits=Limits(takes="source"),
+    factory="upres.models.compact.restorer:load", pixels_per_s_cpu=2e6, pixels_per_s_gpu=2e8,
+)  # fmt: skip
+
+MODELS: tuple[Model, ...] = (COMPACT,)
+PREFERENCE: tuple[str, ...] = ("compact",)  # the default is the first installed one
+
+
+class Catalog:
+    """The models, looked for in the model directory first and then among the embedded weights."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self._folders = (model_dir, embedded_weights())
+
+    def find(self, name: str | None) -> Model:
+        """An installed model by name. Raises ModelNotFound for an unknown name and for missing files."""
+        if name in DEFAULT_NAMES:
+            return self.default()
+        for model in MODELS:
+            if name == model.name:
+                self.paths(model)
+                return model
+        raise ModelNotFound(f"no model {name!r}", remedy=f"installed: {', '.join(self.installed_names())}")
+
+    def default(self) -> Model:
+        return next(model for name in PREFERENCE for model in MODELS if model.name == name and self.installed(model))
+
+    def installed(self, model: Model) -> bool:
+        return all(self._locate(file) is not None for file in model.files)
+
+    def installed_names(self) -> list[str]:
+        return [model.name for model in MODELS if self.installed(model)]
+
+    def paths(self, model: Model) -> tuple[Path, ...]:
+        """The weights files. Raises ModelNotFound if one is missing."""
+        found = []
+        for file in model.files:
+            path = self._locate(file)
+            if path is None:
+                raise ModelNotFound(f"model {model.name} needs {file}", remedy=f"put it into {self._folders[0]}")
+            found.append(path)
+        return tuple(found)
+
+    def expected_pixels_per_s(self, name: str, *, on_gpu: bool) -> float:
+        """Output pixels per second, before anything was measured here."""
+        model = next((model for model in MODELS if model.name == name), COMPACT)
+        return model.pixels_per_s_gpu if on_gpu else model.pixels_per_s_cpu
+
+    def infos(self) -> tuple[ModelInfo, ...]:
+        return tuple(
+            ModelInfo(name=m.name, architecture=m.architecture, params=m.params, precision=m.precision, size=m.size,
+                      vram=m.vram, variant=m.variant, desc=m.desc, installed=self.installed(m))
+            for m in MODELS
+        )  # fmt: skip
+
+    def _locate(self, file: str) -> Path | None:
+        return next((folder / file for folder in self._folders if (folder / file).is_file()), None)
+
+
+def embedded_weights() -> Path:
+    """`upres/weights/compact` in an installed package, `weights/compact` in a checkout."""
+    installed = Path(__file__).parent / "weights" / "compact"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "weights" / "compact"

@@ -1,0 +1,105 @@
+"""SQLite connections and transactions. Knows nothing of tasks.
+
+Rollback journal (TRUNCATE) with synchronous=FULL: the WAL-reset corruption fixed in SQLite 3.51.3 is still in the
+libraries most Pythons link, the journal mode is a property of the file that every client must agree on, and our load
+is a few writes a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from upres.errors import DiskFull, StoreUnusable, UpresError
+from upres.queue.migrations import migrate
+
+BUSY_TIMEOUT_S = 30.0  # SQLite's back-off is unfair under many writers; seconds of waiting were measured
+
+
+class Database:
+    """One connection a thread, opened on first use. Never share an instance across a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._all_lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._translated():
+            self._connection()
+
+    def close(self) -> None:
+        """Closes the connections of all threads."""
+        with self._all_lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = threading.local()
+
+    def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._translated():
+            return self._connection().execute(sql, values).fetchall()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A BEGIN IMMEDIATE transaction: committed on leaving, rolled back on any exception."""
+        with self._translated():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = self._local.__dict__.get("connection")
+        if connection is None:
+            connection = self._open()
+            self._local.connection = connection
+            with self._all_lock:
+                self._all.append(connection)
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise _named(self.path, error) from error
+        except OSError as error:
+            raise StoreUnusable(
+                f"{self.path}: {error.strerror}", remedy="set UPRES_DATA_DIR to a directory you can write to"
+            ) from error
+
+
+def _named(path: Path, error: sqlite3.DatabaseError) -> UpresError:
+    if "full" in str(error):
+        return DiskFull(f"the task store cannot be written: {error}", remedy=f"free space on the disk of {path.parent}")
+    remedy = {
+        "database is locked": "another program holds the store for too long; try again",
+        "attempt to write a readonly database": "set UPRES_DATA_DIR to a directory you can write to",
+    }.get(str(error), f"move {path} away to start with an empty store")
+    return StoreUnusable(f"{path}: {error}", remedy=remedy)

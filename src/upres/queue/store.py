@@ -1,0 +1,244 @@
+"""The durable queue: tasks in SQLite. Knows nothing of processes, files or models."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import string
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from upres.errors import TaskCancelled, TaskLost, TaskNotFound
+from upres.queue.database import Database
+from upres.tasks import Failure, MediaKind, Progress, Result, Task, TaskSpec, TaskState
+
+ID_LENGTH = 8
+ID_LETTERS = string.digits + string.ascii_lowercase
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What submit knows. `pixels` is the size of one output frame; with `frames` it prices the task."""
+
+    spec: TaskSpec
+    kind: MediaKind
+    model: str
+    frames: int
+    pixels: int
+    key: str | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a task, until another worker claims it: every write is fenced by `token`."""
+
+    task: Task
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The size of a task's work."""
+
+    frames: int
+    pixels: int
+
+
+class TaskStore:
+    """Every write is one transaction; what a method returned is on disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # ---- front ends -------------------------------------------------------------------------------------------
+
+    def add(self, new: NewTask) -> Task:
+        """Durable when it returns. A key that was used before gives the task it made then."""
+        with self._db.write() as tx:
+            if new.key is not None:
+                row = tx.execute("SELECT * FROM tasks WHERE idempotency_key = ?", (new.key,)).fetchone()
+                if row is not None:
+                    return _task(row)
+            values = (
+                _free_id(tx), new.key, new.spec.model_dump_json(), new.kind, new.model, new.frames, new.pixels,
+                new.priority, Progress(frames_total=new.frames).model_dump_json(), time.time(),
+            )  # fmt: skip
+            row = tx.execute(
+                "INSERT INTO tasks (id, idempotency_key, spec, kind, model, frames, pixels, priority, progress,"
+                " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *", values,
+            ).fetchone()  # fmt: skip
+            return _task(row)
+
+    def get(self, task_id: str) -> Task:
+        """Raises TaskNotFound."""
+        rows = self._db.query("SELECT * FROM tasks WHERE id = ?", task_id)
+        if not rows:
+            raise _missing(task_id)
+        return _task(rows[0])
+
+    def unfinished(self) -> list[tuple[Task, Price]]:
+        """In the order of work: running tasks first, then by priority and age."""
+        rows = self._db.query(
+            "SELECT * FROM tasks WHERE state IN ('queued', 'processing')"
+            " ORDER BY state = 'queued', priority DESC, seq"
+        )
+        return [(_task(row), Price(row["frames"], row["pixels"])) for row in rows]
+
+    def queued_count(self) -> int:
+        return int(self._db.query("SELECT count(*) FROM tasks WHERE state = 'queued'")[0][0])
+
+    def finished(self, limit: int) -> list[Task]:
+        """Newest first."""
+        rows = self._db.query(
+            "SELECT * FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at DESC, seq DESC LIMIT ?", limit
+        )
+        return [_task(row) for row in rows]
+
+    def totals(self) -> dict[TaskState, int]:
+        rows = self._db.query("SELECT state, count(*) FROM tasks GROUP BY state")
+        return {TaskState(row[0]): row[1] for row in rows}
+
+    def cancel(self, task_id: str) -> Task:
+        """A queued task is cancelled here and now, a running one flagged for its worker. Raises TaskNotFound."""
+        with self._db.write() as tx:
+            row = tx.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
+            if row is None:
+                raise _missing(task_id)
+            change = {
+                "queued": "state = 'cancelled', cancel = 1, completed_at = ?",
+                "processing": "cancel = 1, heartbeat_at = ?",
+            }.get(row["state"])
+            if change is None:
+                return _task(row)
+            return _task(tx.execute(f"UPDATE tasks SET {change} WHERE id = ? RETURNING *",
+                                    (time.time(), task_id)).fetchone())  # fmt: skip
+
+    # ---- workers ----------------------------------------------------------------------------------------------
+
+    def claim(self, slot: str) -> Claim | None:
+        """The next task for this slot, or None."""
+        now = time.time()
+        with self._db.write() as tx:
+            row = tx.execute(
+                "UPDATE tasks SET state = 'processing', slot = ?, token = token + 1, attempt = attempt + 1,"
+                " started_at = ?, heartbeat_at = ?,"
+                " progress = json_object('phase', 'loading', 'frames_total', frames) WHERE seq ="
+                " (SELECT seq FROM tasks WHERE state = 'queued' ORDER BY priority DESC, seq LIMIT 1) RETURNING *",
+                (slot, now, now),
+            ).fetchone()
+        return Claim(_task(row), row["token"]) if row is not None else None
+
+    def heartbeat(self, claim: Claim, progress: Progress) -> None:
+        """Writes progress and reads cancel back. Raises TaskCancelled or TaskLost."""
+        with self._db.write() as tx:
+            row = tx.execute(
+                "UPDATE tasks SET progress = ?, heartbeat_at = ? WHERE id = ? AND token = ? AND state = 'processing'"
+                " RETURNING cancel", (progress.model_dump_json(), time.time(), claim.task.id, claim.token),
+            ).fetchone()  # fmt: skip
+        if row is None:
+            raise TaskLost(f"task {claim.task.id} now belongs to another worker")
+        if row["cancel"]:
+            raise TaskCancelled(f"task {claim.task.id} was cancelled")
+
+    def complete(self, claim: Claim, result: Result, publish: Callable[[], None]) -> None:
+        """Publishes inside the fenced transaction: `publish` renames the finished file into place.
+
+        A crash between the rename and the commit runs the task again, which overwrites the same file.
+        Raises TaskCancelled (nothing is published) or TaskLost.
+        """
+        with self._db.write() as tx:
+            if self._fenced(tx, claim)["cancel"]:
+                raise TaskCancelled(f"task {claim.task.id} was cancelled")
+            publish()
+            tx.execute(
+                "UPDATE tasks SET state = 'completed', slot = NULL, result = ?, completed_at = ? WHERE id = ?",
+                (result.model_dump_json(), time.time(), claim.task.id),
+            )
+
+    def fail(self, claim: Claim, failure: Failure) -> None:
+        """Raises TaskLost."""
+        with self._db.write() as tx:
+            self._fenced(tx, claim)
+            _fail(tx, claim.task.id, failure)
+
+    def end_cancelled(self, claim: Claim) -> None:
+        """Raises TaskLost."""
+        with self._db.write() as tx:
+            self._fenced(tx, claim)
+            tx.execute("UPDATE tasks SET state = 'cancelled', slot = NULL, completed_at = ? WHERE id = ?",
+                       (time.time(), claim.task.id))  # fmt: skip
+
+    def give_back(self, claim: Claim) -> None:
+        """Puts a task back whose worker was told to stop; the attempt does not count. Raises TaskLost."""
+        with self._db.write() as tx:
+            self._fenced(tx, claim)
+            _requeue(tx, claim.task.id, attempts_back=1)
+
+    def requeue_orphans(self, slot: str, max_attempts: int) -> list[str]:
+        """Call it only while holding the slot's lock: whatever the slot still runs has lost its worker.
+
+        Puts those tasks back, ends those whose cancel was asked for, and fails those that had `max_attempts`.
+        """
+        with self._db.write() as tx:
+            rows = tx.execute("SELECT * FROM tasks WHERE state = 'processing' AND slot = ?", (slot,)).fetchall()
+            for row in rows:
+                if row["cancel"]:
+                    tx.execute("UPDATE tasks SET state = 'cancelled', slot = NULL, completed_at = ? WHERE id = ?",
+                               (time.time(), row["id"]))  # fmt: skip
+                elif row["attempt"] >= max_attempts:
+                    message = f"the worker died {row['attempt']} times while it ran this task"
+                    remedy = "see the worker's log (upres doctor names it); a smaller resolution needs less memory"
+                    _fail(tx, row["id"], Failure(code="worker_failed", message=message, remedy=remedy))
+                else:
+                    _requeue(tx, row["id"], attempts_back=0)
+        return [row["id"] for row in rows]
+
+    def slots_in_use(self) -> list[str]:
+        """Slots that run a task, as far as the store knows."""
+        return [row[0] for row in self._db.query("SELECT DISTINCT slot FROM tasks WHERE state = 'processing'")]
+
+    @staticmethod
+    def _fenced(tx: sqlite3.Connection, claim: Claim) -> sqlite3.Row:
+        row: sqlite3.Row | None = tx.execute(
+            "SELECT cancel FROM tasks WHERE id = ? AND token = ? AND state = 'processing'",
+            (claim.task.id, claim.token),
+        ).fetchone()
+        if row is None:
+            raise TaskLost(f"task {claim.task.id} now belongs to another worker")
+        return row
+
+
+def _free_id(tx: sqlite3.Connection) -> str:
+    while True:
+        task_id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
+        if tx.execute("SELECT 1 FROM tasks WHERE id = ?", (task_id,)).fetchone() is None:
+            return task_id
+
+
+def _fail(tx: sqlite3.Connection, task_id: str, failure: Failure) -> None:
+    tx.execute("UPDATE tasks SET state = 'failed', slot = NULL, failure = ?, completed_at = ? WHERE id = ?",
+               (failure.model_dump_json(), time.time(), task_id))  # fmt: skip
+
+
+def _requeue(tx: sqlite3.Connection, task_id: str, *, attempts_back: int) -> None:
+    tx.execute(
+        "UPDATE tasks SET state = 'queued', slot = NULL, started_at = NULL, attempt = attempt - ?,"
+        " progress = json_object('frames_total', frames) WHERE id = ?", (attempts_back, task_id),
+    )  # fmt: skip
+
+
+def _missing(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"no task {task_id!r}", remedy="the queue's history lists the tasks there are")
+
+
+def _task(row: sqlite3.Row) -> Task:
+    return Task(
+        id=row["id"], spec=TaskSpec.model_validate_json(row["spec"]), kind=row["kind"], model=row["model"],
+        state=TaskState(row["state"]), progress=Progress.model_validate_json(row["progress"]),
+        created_at=row["created_at"], started_at=row["started_at"], completed_at=row["completed_at"],
+        attempt=row["attempt"], cancel_requested=bool(row["cancel"]),
+        failure=Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None,
+        result=Result.model_validate_json(row["result"]) if row["result"] is not None else None,
+    )  # fmt: skip

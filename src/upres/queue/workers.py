@@ -1,0 +1,108 @@
+"""What each slot's worker does and how fast it was. Knows nothing of processes: the OS lock says who lives."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from upres.queue.database import Database
+from upres.queue.store import Price
+from upres.tasks import Failure
+
+WorkerState = Literal["idle", "loading", "busy", "exiting"]
+RECENT = 50  # measurements of a model that an estimate looks at
+NEAREST = 5  # … and how many of them, nearest in output size, it uses
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    slot: str
+    pid: int
+    version: str
+    state: WorkerState
+    device: str
+    model: str | None
+    loading_model: str | None
+    wanted_model: str | None
+    load_error: Failure | None
+    stop: bool
+
+
+class WorkerTable:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def get(self, slot: str) -> WorkerRow | None:
+        rows = self._db.query("SELECT * FROM workers WHERE slot = ?", slot)
+        if not rows:
+            return None
+        row = rows[0]
+        error = row["load_error"]
+        return WorkerRow(
+            slot=row["slot"], pid=row["pid"], version=row["version"], state=row["state"], device=row["device"],
+            model=row["model"], loading_model=row["loading_model"], wanted_model=row["wanted_model"],
+            load_error=Failure.model_validate_json(error) if error is not None else None, stop=bool(row["stop"]),
+        )  # fmt: skip
+
+    def register(self, slot: str, pid: int, version: str, device: str) -> None:
+        """A worker that has just taken the slot's lock says so. What was wanted of its predecessor stays wanted."""
+        with self._db.write() as tx:
+            tx.execute(
+                "INSERT INTO workers (slot, pid, version, state, device, started_at) VALUES (?, ?, ?, 'idle', ?, ?)"
+                " ON CONFLICT (slot) DO UPDATE SET pid = excluded.pid, version = excluded.version, state = 'idle',"
+                " device = excluded.device, model = NULL, loading_model = NULL, stop = 0,"
+                " started_at = excluded.started_at", (slot, pid, version, device, time.time()),
+            )  # fmt: skip
+
+    def set_state(self, slot: str, state: WorkerState, *, model: str | None, loading_model: str | None = None) -> None:
+        with self._db.write() as tx:
+            tx.execute("UPDATE workers SET state = ?, model = ?, loading_model = ? WHERE slot = ?",
+                       (state, model, loading_model, slot))  # fmt: skip
+
+    def want(self, slot: str, model: str) -> None:
+        """Asks the slot's worker, the present or the next one, to load a model."""
+        with self._db.write() as tx:
+            tx.execute(
+                "INSERT INTO workers (slot, pid, version, state, device, wanted_model, started_at)"
+                " VALUES (?, 0, '', 'exiting', '', ?, ?) ON CONFLICT (slot) DO UPDATE SET wanted_model = ?,"
+                " load_error = NULL", (slot, model, time.time(), model),
+            )  # fmt: skip
+
+    def wanted_done(self, slot: str, model: str, error: Failure | None) -> None:
+        with self._db.write() as tx:
+            tx.execute("UPDATE workers SET wanted_model = NULL, load_error = ? WHERE slot = ? AND wanted_model = ?",
+                       (error.model_dump_json() if error is not None else None, slot, model))  # fmt: skip
+
+    def request_stop(self, slot: str) -> None:
+        with self._db.write() as tx:
+            tx.execute("UPDATE workers SET stop = 1 WHERE slot = ?", (slot,))
+
+    def may_exit(self, slot: str) -> bool:
+        """The exit decision, in one transaction with the look at the queue: a task added after it sees 'exiting'.
+
+        Clears a stop request that work overtook.
+        """
+        with self._db.write() as tx:
+            work = tx.execute(
+                "SELECT EXISTS (SELECT 1 FROM tasks WHERE state = 'queued')"
+                " OR EXISTS (SELECT 1 FROM workers WHERE slot = ? AND wanted_model IS NOT NULL)", (slot,),
+            ).fetchone()[0]  # fmt: skip
+            state = "idle" if work else "exiting"
+            tx.execute("UPDATE workers SET state = ?, stop = 0 WHERE slot = ?", (state, slot))
+        return not work
+
+    # ---- measured speed ---------------------------------------------------------------------------------------
+
+    def measured(self, model: str, device: str, price: Price, seconds: float) -> None:
+        with self._db.write() as tx:
+            tx.execute("INSERT INTO throughput (model, device, pixels, frames, seconds, at) VALUES (?, ?, ?, ?, ?, ?)",
+                       (model, device, price.pixels, price.frames, seconds, time.time()))  # fmt: skip
+
+    def pixels_per_s(self, model: str, pixels: int) -> float | None:
+        """Output pixels per second of this model near this output size; None before the first measurement."""
+        rows = self._db.query("SELECT pixels, frames, seconds FROM throughput WHERE model = ?"
+                              " ORDER BY at DESC LIMIT ?", model, RECENT)  # fmt: skip
+        nearest = sorted(rows, key=lambda row: max(row["pixels"] / pixels, pixels / row["pixels"]))[:NEAREST]
+        seconds = sum(row["seconds"] for row in nearest)
+        return sum(row["pixels"] * row["frames"] for row in nearest) / seconds if seconds > 0 else None

@@ -1,0 +1,150 @@
+"""The way of a frame: decode, model, colour, encode. Knows nothing of tasks, stores or which model it drives.
+
+Three threads (reader, this one, writer) and two bounded queues: memory does not grow with the clip.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upres.errors import MediaFailed
+from upres.media.decode import FrameReader
+from upres.media.encode import FrameWriter, mux
+from upres.media.images import read_image, write_png
+from upres.media.probe import MediaInfo
+from upres.models.restorer import Restorer, StreamSpec
+from upres.restore.color import correct
+from upres.restore.plan import Plan
+from upres.restore.stages import ReadAhead, WriteBehind
+from upres.restore.tensors import crop, pad, resize, to_bytes, to_model
+from upres.tasks import Phase, Progress, TaskSpec
+
+Frames = NDArray[np.uint8]  # T H W C
+Report = Callable[[Progress], None]  # may raise, to stop the work
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    frames: int
+    warnings: tuple[str, ...]
+
+
+def restore(info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report) -> Outcome:
+    """Writes the restored file to `output`. Whatever is raised, no file is left and no process runs on.
+
+    Raises MediaFailed, DiskFull, InvalidInput, and what `report` and the model raise.
+    """
+    make = _restore_image if info.kind == "image" else _restore_video
+    try:
+        return make(info, plan, spec, restorer, output, report)
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+
+
+def _restore_video(
+    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
+) -> Outcome:
+    picture = output.with_name(output.name + ".picture.mkv")
+    done = _Meter(plan.frames, report)
+    try:
+        with (
+            FrameReader(info, block=plan.window) as reader,
+            FrameWriter(picture, width=plan.target.width, height=plan.target.height, fps=info.fps,
+                        sample_aspect=info.sample_aspect) as writer,
+            ReadAhead(reader) as blocks,
+            WriteBehind(writer.write) as sink,
+        ):  # fmt: skip
+            for frames in restored(blocks, plan, spec, restorer):
+                sink.put(frames)
+                done.add(len(frames))
+        if writer.frames_written != reader.frames_read:
+            raise MediaFailed(f"{reader.frames_read} frames were read and {writer.frames_written} written")
+        done.phase("finishing")
+        lost = mux(picture, info, output)
+    finally:
+        picture.unlink(missing_ok=True)
+    short: tuple[str, ...] = ()
+    if reader.frames_read != info.frames:
+        short = (f"the input promised {info.frames} frames and held {reader.frames_read}",)
+    return Outcome(writer.frames_written, (*info.warnings, *short, *lost))
+
+
+def _restore_image(
+    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
+) -> Outcome:
+    """Alpha is restored like a grey picture, as a clip of its own."""
+    done = _Meter(1, report)
+    image = read_image(info)
+    (picture,) = restored([image[None, ..., :3]], plan, spec, restorer)
+    result = picture[0]
+    if image.shape[-1] == 4:
+        grey = np.repeat(image[None, ..., 3:], 3, axis=-1)
+        (alpha,) = restored([grey], plan, spec.model_copy(update={"color_correction": "none"}), restorer)
+        result = np.concatenate([result, alpha[0][..., :1]], axis=-1)
+    done.add(1)
+    done.phase("finishing")
+    write_png(output, np.ascontiguousarray(result))
+    return Outcome(1, info.warnings)
+
+
+@torch.inference_mode()
+def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Frames]:
+    """Blocks of source frames in, blocks of finished frames out, in order; N in = N out.
+
+    Raises MediaFailed if the model breaks that promise.
+    """
+    stream = restorer.open(StreamSpec(
+        input_height=plan.model_input.height, input_width=plan.model_input.width,
+        output_height=plan.model_output.height, output_width=plan.model_output.width,
+        seed=spec.seed, window=plan.window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
+    ))  # fmt: skip
+    waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
+    at_target = restorer.limits.takes == "target"
+
+    def finish(output: Tensor) -> Frames:
+        if len(output) > len(waiting):
+            raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
+        source = torch.stack([waiting.popleft() for _ in range(len(output))])
+        picture = crop(output, plan.target)
+        return to_bytes(correct(spec.color_correction, picture, resize(source, plan.target)))
+
+    for block in blocks:
+        source = to_model(block, restorer.device)
+        waiting.extend(source)
+        entry = resize(source, plan.target) if at_target else source
+        for output in stream.push(pad(entry, plan.model_input)):
+            yield finish(output)
+    for output in stream.flush():
+        yield finish(output)
+    if waiting:
+        raise MediaFailed(f"the model kept {len(waiting)} frames back")
+
+
+class _Meter:
+    """Counts finished frames and reports them."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self._progress = Progress(phase="restoring", frames_total=total)
+        self._report = report
+        self._since = time.monotonic()
+        report(self._progress)
+
+    def add(self, frames: int) -> None:
+        done = self._progress.frames_done + frames
+        fps = done / max(time.monotonic() - self._since, 1e-6)
+        self._progress = self._progress.model_copy(update={"frames_done": done, "fps": fps})
+        self._report(self._progress)
+
+    def phase(self, phase: Phase) -> None:
+        self._progress = self._progress.model_copy(update={"phase": phase})
+        self._report(self._progress)

@@ -1,0 +1,93 @@
+"""One task from its input file to a finished file that only waits to be renamed. Knows nothing of the store."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.errors import InvalidParameter
+from upres.media.probe import MediaInfo, probe
+from upres.models.restorer import Restorer
+from upres.queue.store import Claim
+from upres.restore.pipeline import Report, restore
+from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.settings import Settings
+from upres.tasks import Result, Task
+
+MAX_STEM = 80  # characters of the input's name kept in a generated name
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`publish` renames the finished file into place, `sweep` removes it if that was not to be.
+
+    `seconds` is the time without loading the model; `pixels` the size of one output frame.
+    """
+
+    result: Result
+    publish: Callable[[], None]
+    sweep: Callable[[], None]
+    pixels: int
+    seconds: float
+
+
+def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
+    """Raises what probe, plan and pipeline raise. On any exception no file of this attempt is left."""
+    task, began = claim.task, time.monotonic()
+    info = probe(Path(task.spec.input_path))
+    plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, task.spec, restorer.limits)
+    part = _part_path(claim, settings)
+    outcome = restore(info, plan, task.spec, restorer, part, report)
+    seconds = time.monotonic() - began
+    final = _final_path(task, info, plan.target, seconds, settings)
+    result = Result(
+        output_path=str(final), width=plan.target.width, height=plan.target.height, frames=outcome.frames,
+        model=task.model, device=device_name, process_time_s=time.time() - (task.started_at or 0.0),
+        warnings=outcome.warnings,
+    )  # fmt: skip
+    replace = task.spec.overwrite or task.spec.output_path is None
+    return Done(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
+                plan.target.pixels, seconds)  # fmt: skip
+
+
+def _part_path(claim: Claim, settings: Settings) -> Path:
+    """Beside the final file, so that publishing is a rename. Leftovers of dead attempts are swept first."""
+    task = claim.task
+    folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else settings.output_dir / task.id
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f".{task.id}.*.part*"):
+        old.unlink(missing_ok=True)
+    return folder / f".{task.id}.{claim.token}.part"
+
+
+def _final_path(task: Task, info: MediaInfo, target: Size, seconds: float, settings: Settings) -> Path:
+    """The caller's path, or `<name>_<model>_<short side>p_b<window>_c<colour>_s<seed>_<seconds>s`."""
+    spec = task.spec
+    if spec.output_path is not None:
+        return Path(spec.output_path)
+    stem = re.sub(r"[^\w\-. ]", "_", Path(spec.input_path).stem)[:MAX_STEM].strip(". ") or "output"
+    model = task.model.removeprefix("seedvr2_ema_").removesuffix(".safetensors").removesuffix(".gguf")
+    name = (f"{stem}_{model}_{min(target.height, target.width)}p_b{spec.batch_size}_c{spec.color_correction}"
+            f"_s{spec.seed}_{round(seconds)}s{OUTPUT_SUFFIX[info.kind]}")  # fmt: skip
+    return settings.output_dir / task.id / name
+
+
+def _publish(part: Path, final: Path, replace: bool) -> None:
+    """Atomic; where nothing may be replaced a hard link is made, which unlike a rename refuses to."""
+    if replace:
+        os.replace(part, final)
+    else:
+        try:
+            os.link(part, final)
+        except FileExistsError:
+            raise InvalidParameter(f"{final} exists by now", remedy="allow overwriting or choose another") from None
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(final.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
