@@ -1,0 +1,89 @@
+"""An MCP server that says each failure as `code: message; remedy`. Knows nothing of tools, tasks or transports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, InputRequiredResult
+from pydantic import ValidationError
+
+from upres.errors import InvalidParameter, UpresError
+
+LONGEST_SHOWN_VALUE = 80  # characters
+
+
+class ToolServer(MCPServer[Any]):
+    """The SDK alone puts a prefix before an error, hides every exception but its own and ignores unknown arguments."""
+
+    def __init__(self, name: str, *, tools: list[Tool], **about: Any) -> None:
+        super().__init__(name, tools=tools, **about)
+        self._schemas = {tool.name: tool.parameters for tool in tools}
+        for schema in self._schemas.values():
+            schema["additionalProperties"] = False
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        if name not in self._schemas:
+            raise _said(InvalidParameter(f"there is no tool {name}", remedy=f"tools: {', '.join(self._schemas)}"))
+        known: dict[str, Any] = self._schemas[name]["properties"]
+        for argument in arguments:
+            if argument not in known:
+                names = ", ".join(known) if known else "none"
+                raise _said(InvalidParameter(f"{name} has no parameter {argument}", remedy=f"parameters: {names}"))
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError as error:
+            if isinstance(error.__cause__, UpresError):
+                raise _said(error.__cause__) from error.__cause__
+            crash = UpresError(f"{name} failed as it never should", remedy="the server's log on stderr says how")
+            raise UnexpectedToolError(_text(crash)) from error.__cause__
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise _said(_refusal(error.__cause__, known)) from error.__cause__
+            raise
+
+
+def _said(error: UpresError) -> ToolError:
+    return ToolError(_text(error))
+
+
+def _text(error: UpresError) -> str:
+    return f"{error.code}: {error}"
+
+
+def _refusal(error: ValidationError, known: dict[str, Any]) -> InvalidParameter:
+    """Every refused argument: its name, its value, what is allowed."""
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        if fault["type"] == "missing":
+            faults.append(f"{name} is missing: give {_allowed(known[name])}")
+        elif fault["type"] == "value_error":
+            faults.append(f"{name}={_shown(fault['input'])}: {fault['ctx']['error']}")
+        else:
+            faults.append(f"{name}={_shown(fault['input'])}: give {_allowed(known[name])}")
+    return InvalidParameter("; ".join(faults))
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_SHOWN_VALUE else text[: LONGEST_SHOWN_VALUE - 1] + "…"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a parameter's JSON schema allows, in words."""
+    match schema:
+        case {"enum": [*choices]}:
+            return f"one of {', '.join(choices)}"
+        case {"minimum": low, "maximum": high}:
+            return f"an integer from {low} to {high}"
+        case {"anyOf": [*kinds]}:
+            return "a " + " or ".join(str(kind["type"]) for kind in kinds)
+        case _:
+            return f"a {schema['type']}"
