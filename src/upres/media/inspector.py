@@ -1,0 +1,257 @@
+"""The child process of `probe`: opens one untrusted file and prints what it is, as JSON.
+
+Run by its path, never imported: it must start fast and may crash. Knows nothing of the rest of Upres (importing the
+package would cost more than the work itself), of what is worth a warning, or of how the facts are used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import statistics
+import sys
+import warnings
+from array import array
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any
+
+IMAGE_MAGIC = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"))
+PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"v=0\r\n", b"v=0\n", b"[playlist]")
+HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
+MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
+FIRST_FRAME_PACKETS = 1000  # a stream cut in mid-GOP begins with packets that decode to nothing; give up after these
+MAX_RATE = 1000  # frames per second; a higher value is a timestamp quirk, not a rate
+# ISO/IEC 23091-2 code points, spelled as ffmpeg spells them
+PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
+             10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}  # fmt: skip
+TRANSFER = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 11: "iec61966-2-4",
+            12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 17: "smpte428",
+            18: "arib-std-b67"}  # fmt: skip
+MATRIX = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
+          10: "bt2020c", 14: "ictcp"}  # fmt: skip
+RANGE = {1: "tv", 2: "pc"}
+
+Facts = dict[str, Any]
+
+
+class Refused(Exception):
+    """(error code, what is wrong, remedy): the parent puts the file's name before it."""
+
+
+def limit_resources(seconds: int) -> None:
+    """The parent's timeout is the first line; these hold if the parent is gone or libav runs wild."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    signal.alarm(seconds + 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+
+
+def inspect(path: str, max_pixels: int, containers: str) -> Facts:
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(PLAYLIST_MAGIC):
+        raise Refused("unsupported_media", "is a playlist, which names other files", "give the video file itself")
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        raise Refused("unsupported_media", "is a HEIF or AVIF image", "convert it to PNG or JPEG")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return inspect_image(path, "WEBP", max_pixels)
+    for magic, image_format in IMAGE_MAGIC:
+        if head.startswith(magic):
+            return inspect_image(path, image_format, max_pixels)
+    return inspect_video(path, max_pixels, containers)
+
+
+def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        wrong = f"has {width}x{height} pixels a frame, more than {max_pixels}"
+        raise Refused("invalid_input", wrong, "reduce its size")
+
+
+# ---- images -------------------------------------------------------------------------------------------------------
+
+
+def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
+    """Decodes the whole image: damage, and a crash of an image library, shall show here and not in the caller."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    try:
+        with Image.open(path, formats=[image_format]) as image:
+            refuse_pixels(image.width, image.height, max_pixels)
+            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP") else 1
+            if frames > 1:
+                wrong = f"is an animated {image_format} of {frames} frames"
+                raise Refused("unsupported_media", wrong, "convert it to MP4")
+            image.load()
+            swapped = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 lie on their side
+            size = (image.height, image.width) if swapped else image.size
+            mode, has_alpha = image.mode, bool(image.has_transparency_data)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Refused("invalid_input", f"has more than {max_pixels} pixels", "reduce its size") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Refused("invalid_input", f"is a damaged {image_format} ({error})", "export it again") from error
+    name, bits = image_format.lower(), png_bits(path) if image_format == "PNG" else 8
+    return {"kind": "image", "format": name, "codec": name, "width": size[0], "height": size[1], "frames": 1,
+            "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha}  # fmt: skip
+
+
+def png_bits(path: str) -> int:
+    """Bits per sample of the decoded picture: small ones are palettes or gray, which decode to 8."""
+    with open(path, "rb") as file:
+        return max(8, file.read(25)[24])  # PNG specification, 11.2.2 IHDR
+
+
+# ---- video --------------------------------------------------------------------------------------------------------
+
+
+def inspect_video(path: str, max_pixels: int, containers: str) -> Facts:
+    import av
+
+    av.logging.set_level(av.logging.ERROR)  # the reason of a refusal is only in the log
+    whitelists = {"protocol_whitelist": "file", "format_whitelist": containers}
+    try:
+        container = av.open(f"file:{path}", options=whitelists, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        log: Any = error.log  # (level, part of libav, message) of the last line, or None
+        source, reason = log[1:] if log else ("", str(error.strerror))
+        if "not on whitelist" in reason:
+            raise Refused("unsupported_media", f"is of the kind {source}", "convert it to MP4, MKV or PNG") from error
+        raise Refused(
+            "invalid_input", f"cannot be read as video or image ({reason.strip()})", "export it again"
+        ) from error
+    av.logging.set_level(None)
+    with container:
+        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not pictures:
+            raise Refused("unsupported_media", "has no picture", "give a video or an image")
+        stream = pictures[0]
+        if stream.codec_context is None:
+            raise Refused("unsupported_media", "has a picture in an unknown codec", "convert it to H.264")
+        refuse_pixels(stream.width, stream.height, max_pixels)
+        return video_facts(container, stream, read_packets(container, stream, av.error.FFmpegError)) | {
+            "pictures": len(pictures),
+            "cover_art": len(pictures) < len(container.streams.video),
+        }
+
+
+class Packets:
+    """What one pass over the packets of a stream yields: shown times, the first decoded frame, damage."""
+
+    def __init__(self) -> None:
+        self.times = array("q")  # ticks of the time base, unsorted
+        self.last_duration = 0
+        self.frame: Any = None
+        self.damage = ""
+
+
+def read_packets(container: Any, stream: Any, failures: type[Exception]) -> Packets:
+    stream.codec_context.thread_count = 1
+    found, seen, hidden_vp8 = Packets(), 0, stream.codec_context.name == "vp8"
+    try:
+        for packet in container.demux(stream):
+            if found.frame is None and seen < FIRST_FRAME_PACKETS:
+                found.frame = next(decoded(packet, failures), None)
+            if packet.size == 0:  # the flush packet at the end
+                continue
+            seen += 1
+            if packet.is_corrupt:
+                found.damage = "a cut-off packet"
+            if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):  # RFC 6386, 9.1: show_frame
+                continue
+            time = packet.pts if packet.pts is not None else packet.dts
+            found.times.append(time if time is not None else (found.times[-1] + 1 if found.times else 0))
+            found.last_duration = packet.duration or found.last_duration
+    except failures as error:
+        found.damage = str(error)
+    if not found.times or found.frame is None:
+        raise Refused("invalid_input", "has no frame that can be decoded", "export it again")
+    return found
+
+
+def decoded(packet: Any, failures: type[Exception]) -> Iterator[Any]:
+    try:
+        yield from packet.decode()
+    except failures:
+        return
+
+
+def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
+    frame, context, base = packets.frame, stream.codec_context, stream.time_base
+    times = sorted(packets.times)
+    fps, variable = frame_rate(times, base, packets.last_duration, hints(stream))
+    rotation = (-round(frame.rotation / 90) * 90) % 360  # libav counts counter-clockwise
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    width, height = frame.width, frame.height
+    if rotation in (90, 270):
+        width, height, aspect = height, width, 1 / aspect
+    picture_start = times[0] * base
+    sounds = [s.start_time * s.time_base for s in container.streams.audio if s.start_time is not None]
+    names = container.format.name.split(",")
+    suffix = container.name.rpartition(".")[2].lower()
+    alpha = any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1"
+    return {
+        "kind": "video", "format": suffix if suffix in names else names[0], "codec": codec_name(stream),
+        "width": width, "height": height, "frames": len(times), "fps": str(fps), "sample_aspect": str(aspect),
+        "rotation": rotation, "pix_fmt": frame.format.name, "has_alpha": alpha, "interlaced": frame.interlaced_frame,
+        "bit_depth": max(part.bits for part in frame.format.components), "variable_frame_rate": variable,
+        "color_range": "pc" if frame.format.name.startswith("yuvj") else RANGE.get(frame.color_range),
+        "primaries": PRIMARIES.get(frame.color_primaries, PRIMARIES.get(context.color_primaries)),
+        "transfer": TRANSFER.get(frame.color_trc, TRANSFER.get(context.color_trc)),
+        "matrix": MATRIX.get(frame.colorspace, MATRIX.get(context.colorspace)),
+        "audio": [codec_name(s) for s in container.streams.audio],
+        "subtitles": [codec_name(s) for s in container.streams.subtitles],
+        "picture_start": str(picture_start), "media_start": str(min([picture_start, *sounds])),
+        "damage": packets.damage, "promised_frames": stream.frames,
+    }  # fmt: skip
+
+
+def codec_name(stream: Any) -> str:
+    return "unknown" if stream.codec_context is None else str(stream.codec_context.codec.canonical_name)
+
+
+def hints(stream: Any) -> list[Fraction]:
+    """Rates the container or the codec states, most trusted first."""
+    stated = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return [Fraction(rate) for rate in stated if rate and 0 < rate <= MAX_RATE]
+
+
+def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fraction]) -> tuple[Fraction, bool]:
+    """Frames per second and whether the rate varies, from sorted times in ticks of `base` seconds."""
+    stated, count, span = list(stated), len(times), times[-1] - times[0]
+    if count < 2 or span <= 0:
+        return (stated[0] if stated else Fraction(25)), False
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    usual = statistics.median(steps)
+    variable = max(abs(step - usual) for step in steps) > max(2, usual / 10)  # 2: two roundings of the time base
+    if not variable:
+        ladder = [Fraction(n) for n in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
+        for rate in [*stated, *ladder]:
+            if abs((count - 1) / rate / base - span) <= 2:
+                return rate, False
+    duration = span * base * Fraction(count, count - 1) if not variable or not last else (span + last) * base
+    measured = count / duration
+    return measured.limit_denominator(max(1, int(1_001_000 / measured))), variable  # ffmpeg's largest -framerate term
+
+
+def main() -> None:
+    path, max_pixels, containers, seconds = sys.argv[1:]
+    limit_resources(int(seconds))
+    try:
+        answer: Facts = inspect(path, int(max_pixels), containers)
+    except Refused as refusal:
+        answer = {"refused": refusal.args}
+    except MemoryError:
+        answer = {"refused": ("invalid_input", "needs too much memory to be opened", "reduce its size")}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

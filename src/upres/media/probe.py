@@ -1,0 +1,149 @@
+"""What a media file is, learnt in a child process. Knows nothing of how its frames are decoded or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from upres.errors import FileMissing, InvalidInput, UnsupportedMedia
+from upres.tasks import MediaKind
+
+MAX_PIXELS = 64_000_000  # of one frame or image: 8K is half of it; a 17 KB PNG can hold 144 million
+# Demuxers that read one file and nothing it names. Playlists (hls, concat, dash, sdp) open other files and addresses;
+# ffmpeg's protocol whitelist alone does not stop them.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
+HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+READ_BYTES_PER_S = 50e6  # counting frames reads the whole file; the slowest disk we wait for
+_INSPECTOR = Path(__file__).with_name("inspector.py")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """The facts of one file. Sizes are those of the frames readers yield: after rotation or EXIF orientation."""
+
+    path: Path  # absolute
+    kind: MediaKind
+    format: str
+    codec: str
+    width: int
+    height: int
+    frames: int  # shown frames counted from the packets; 1 for an image
+    fps: Fraction  # average; 0 for an image
+    duration_s: float
+    sample_aspect: Fraction = Fraction(1)
+    rotation: int = 0  # degrees clockwise from the stored to the shown picture: 0, 90, 180, 270
+    pix_fmt: str = ""
+    bit_depth: int = 8
+    has_alpha: bool = False
+    interlaced: bool = False
+    variable_frame_rate: bool = False
+    color_range: str | None = None  # "tv", "pc"; these four as ffmpeg spells them, None when not tagged
+    primaries: str | None = None
+    transfer: str | None = None
+    matrix: str | None = None
+    audio: tuple[str, ...] = ()  # codec names in track order
+    subtitles: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the restored file will not carry
+    picture_start_s: Fraction = Fraction(0)  # container time of the first frame
+    media_start_s: Fraction = Fraction(0)  # container time of the first frame or sound, whichever is earlier
+
+    @property
+    def hdr(self) -> bool:
+        return self.transfer in HDR_TRANSFERS
+
+
+def probe(path: Path, *, timeout_s: float = 30) -> MediaInfo:
+    """Raises FileMissing, InvalidInput or UnsupportedMedia. Large files get more time than `timeout_s`: 50 MB/s."""
+    path = path.absolute()
+    size_bytes = _regular_size(path)
+    facts = _inspect(path, timeout_s + size_bytes / READ_BYTES_PER_S)
+    if "refused" in facts:
+        code, wrong, remedy = facts["refused"]
+        refusal = UnsupportedMedia if code == UnsupportedMedia.code else InvalidInput
+        raise refusal(f"{path.name} {wrong}", remedy=remedy)
+    return _media_info(path, facts)
+
+
+def _regular_size(path: Path) -> int:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidInput(f"{path.name} is not a regular file", remedy="give the path of a video or image file")
+        if status.st_size == 0:
+            raise InvalidInput(f"{path.name} is empty (0 bytes)", remedy="copy or export it again")
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileMissing(f"{path.name} does not exist", remedy="check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{path.name!r} cannot be read ({reason})", remedy="check its name and rights") from error
+    return status.st_size
+
+
+def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
+    command = [sys.executable, "-I", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s))]
+    try:
+        child = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            timeout=timeout_s, check=False, start_new_session=os.name == "posix",
+        )  # fmt: skip
+        answer = json.loads(child.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise InvalidInput(f"{path.name} could not be read in {timeout_s:.0f} s", remedy="export it again") from error
+    except ValueError as error:  # no JSON: the child crashed or was stopped by its limits
+        raise InvalidInput(
+            f"{path.name} stopped the reader (exit status {child.returncode})", remedy="it is damaged; export it again"
+        ) from error
+    return dict(answer)
+
+
+def _media_info(path: Path, facts: dict[str, Any]) -> MediaInfo:
+    fps = Fraction(facts.get("fps", 0))
+    named = ("kind", "format", "codec", "width", "height", "frames", "rotation", "pix_fmt", "bit_depth", "has_alpha",
+             "interlaced", "variable_frame_rate", "color_range", "primaries", "transfer", "matrix")  # fmt: skip
+    return MediaInfo(
+        path=path,
+        **{name: facts[name] for name in named if name in facts},
+        fps=fps,
+        duration_s=float(facts["frames"] / fps) if fps else 0.0,
+        sample_aspect=Fraction(facts.get("sample_aspect", 1)),
+        audio=tuple(facts.get("audio", ())),
+        subtitles=tuple(facts.get("subtitles", ())),
+        warnings=tuple(_warnings(facts)),
+        picture_start_s=Fraction(facts.get("picture_start", 0)),
+        media_start_s=Fraction(facts.get("media_start", 0)),
+    )
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    """One sentence for each thing the restored file will not carry."""
+    found: list[str] = []
+    if facts.get("transfer") in HDR_TRANSFERS:
+        found.append(f"HDR ({facts['transfer']}, {facts['bit_depth']} bits) is tone-mapped to SDR with 8 bits")
+    elif facts["bit_depth"] > 8:
+        found.append(f"{facts['bit_depth']} bits per sample are reduced to 8")
+    if facts["kind"] == "image":
+        return found
+    if facts["has_alpha"]:
+        found.append("the alpha channel is dropped")
+    if facts["variable_frame_rate"]:
+        average = float(Fraction(facts["fps"]))
+        found.append(f"the variable frame rate becomes its average, {average:.3f} frames per second")
+    if facts["interlaced"]:
+        found.append("the video is interlaced; its fields are restored as they are")
+    if facts["cover_art"]:
+        found.append("the cover art is dropped")
+    if facts["pictures"] > 1:
+        found.append(f"only the first of {facts['pictures']} video tracks is restored")
+    missing = facts["promised_frames"] - facts["frames"]
+    if facts["damage"]:
+        lost = f"; {missing} of {facts['promised_frames']} frames are missing" if missing > 0 else ""
+        found.append(f"the file is damaged ({facts['damage']}){lost}")
+    return found
