@@ -1,0 +1,64 @@
+"""Norms and the time embedding's shift, scale and gate. Norms and modulation run in float32 whatever the tokens are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-5
+
+
+def rms(x: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def enter(x: Tensor, modulation: Tensor) -> Tensor:
+    """What a sublayer gets to see. modulation: (shift, scale, gate) dim; the scale is around 1 by itself."""
+    shift, scale, _ = modulation
+    return torch.addcmul(shift, rms(x.float()), scale).to(x.dtype)
+
+
+def leave(x: Tensor, change: Tensor, modulation: Tensor) -> Tensor:
+    """What a sublayer adds."""
+    return x + (change * modulation[2]).to(x.dtype)
+
+
+class RmsNorm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms(x) * self.weight.float()
+
+
+class Modulation(nn.Module):
+    """The block's own part of its modulation, added to the time embedding's."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        for name in MODULATION_NAMES:
+            self.register_parameter(name, nn.Parameter(torch.empty(dim)))
+
+    def forward(self, emb: Tensor) -> Tensor:
+        """emb, and what comes back: (attention, mlp) (shift, scale, gate) dim."""
+        own = torch.stack([self.get_parameter(name) for name in MODULATION_NAMES])
+        return emb.float() + own.float().view_as(emb)
+
+
+MODULATION_NAMES = ("attn_shift", "attn_scale", "attn_gate", "mlp_shift", "mlp_scale", "mlp_gate")
+
+
+class OutputModulation(nn.Module):
+    """Uses the attention's shift and scale of the time embedding, as the reference does: its cache hands them out for
+    the output's too (SeedVR 673b563, models/dit_v2/modulation.py), and the weights were trained with that."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.out_shift = nn.Parameter(torch.empty(dim))
+        self.out_scale = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        shift, scale, _ = emb[0].float()
+        return torch.addcmul(shift + self.out_shift.float(), x, scale + self.out_scale.float())
