@@ -1,0 +1,205 @@
+"""The Engine verbs as requests of the documented REST API. Knows nothing of HTTP's failures or of JSON.
+
+A completed task is only ever shown with its file on this machine: the verb that first learns of the completion
+fetches the file, to `output_dir/<task id>/<name>` or to the order's `output_path`, and that is the result's
+`output_path`. Two exceptions: `history` fetches nothing, and a file the server no longer has keeps the server's path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from upres.errors import (
+    DiskFull,
+    FileMissing,
+    InvalidParameter,
+    ModelNotFound,
+    OutputMissing,
+    RemoteFailed,
+    TaskNotCompleted,
+    TaskNotFound,
+)
+from upres.remote.http import SLOW, Server, Unreachable
+from upres.remote.replies import (
+    DoneReply,
+    GpuReply,
+    HistoryReply,
+    ModelsReply,
+    QueueReply,
+    StatusReply,
+    SubmitReply,
+    SwitchReply,
+)
+from upres.settings import Settings
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+
+POLL_S, POLL_MOST_S = 0.2, 2.0
+OUTAGE_S = 60.0  # how long `wait` bears a server that does not answer, as it does not while it restarts
+OURS_ALONE = {"input_path", "output_path", "overwrite"}  # of an order; the server has paths of its own
+
+
+class RemoteEngine:
+    """An `Engine` on the server that SEEDVR2_API_URL names."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises InvalidSetting."""
+        self._server = Server(settings.remote_url)
+        self._output_dir = settings.output_dir
+        self._wanted: dict[str, Path] = {}  # where this process's own orders want their results
+        self._placed: set[str] = set()  # ids of those that are there
+        self._fetching = threading.Lock()  # two waiters of one task, one transfer
+
+    def close(self) -> None:
+        self._server.close()
+
+    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+        path = Path(spec.input_path).expanduser().absolute()
+        target = _checked_target(spec)
+        form = spec.model_dump(exclude=OURS_ALONE, exclude_none=True)
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        name = os.fsencode(path.name).decode(errors="replace")
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise FileMissing(f"{path}: {error.strerror}", remedy="give the path of a readable file") from error
+        with file:
+            reply = self._server.ask(
+                SubmitReply, "POST", "/api/process", missing=self._no_model(str(spec.dit_model)),
+                data=form, files={"file": (name, file)}, headers=headers, timeout=SLOW,
+            )  # fmt: skip
+        if target is not None:
+            self._wanted[reply.task_id] = target
+        return self.status(reply.task_id)
+
+    def status(self, task_id: str) -> Task:
+        return self._shown(self._status(task_id))
+
+    def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
+        started = heard = time.monotonic()
+        pause_s = POLL_S
+        while True:
+            now = time.monotonic()
+            try:
+                reply = self._status(task_id)
+                heard = now
+            except Unreachable:
+                if now - heard > OUTAGE_S or (timeout_s is not None and now - started >= timeout_s):
+                    raise
+            else:
+                task = reply.task()
+                changed = seen is not None and (task.state, task.progress) != (seen.state, seen.progress)
+                if task.state.finished or changed or (timeout_s is not None and now - started >= timeout_s):
+                    return self._shown(reply)
+            time.sleep(pause_s if timeout_s is None else max(0.0, min(pause_s, started + timeout_s - now)))
+            pause_s = min(POLL_MOST_S, pause_s * 1.5)
+
+    def cancel(self, task_id: str) -> Task:
+        """An addition of Upres to the documented API: raises RemoteFailed on a server without it."""
+        lacking = RemoteFailed(f"{self._server.url} has no POST /api/cancel", remedy="let the task end by itself")
+        return self._shown(self._server.ask(StatusReply, "POST", f"/api/cancel/{_part(task_id)}", missing=lacking))
+
+    def output(self, task_id: str) -> Path:
+        reply = self._status(task_id)
+        if reply.status is not TaskState.COMPLETED:
+            raise TaskNotCompleted(f"task {task_id} is {reply.status}", remedy="its result exists once it is completed")
+        return self._fetch(reply)
+
+    def queue(self) -> QueueStatus:
+        return self._server.ask(QueueReply, "GET", "/api/queue/status").queue()
+
+    def history(self, limit: int = 20) -> list[Task]:
+        items = self._server.ask(HistoryReply, "GET", "/api/queue/history", params={"limit": limit}).history
+        return [_at(item.task(), self._target(item)) if self._is_here(item) else item.task() for item in items]
+
+    def models(self) -> ModelList:
+        return self._server.ask(ModelsReply, "GET", "/api/models").listing()
+
+    def switch(self, model: str) -> str:
+        reply = self._server.ask(SwitchReply, "POST", "/api/models/switch", missing=self._no_model(model),
+                                 json={"model": model}, timeout=SLOW)  # fmt: skip
+        return reply.model
+
+    def offload(self) -> str:
+        return self._server.ask(DoneReply, "POST", "/api/gpu/offload").message
+
+    def gpu(self) -> GpuStatus:
+        return self._server.ask(GpuReply, "GET", "/api/gpu/status").gpu()
+
+    def _status(self, task_id: str) -> StatusReply:
+        unknown = TaskNotFound(f"{self._server.url} has no task {task_id}", remedy="see its queue and its history")
+        return self._server.ask(StatusReply, "GET", f"/api/status/{_part(task_id)}", missing=unknown)
+
+    def _shown(self, reply: StatusReply) -> Task:
+        task = reply.task()
+        if task.result is None:
+            return task
+        try:
+            return _at(task, self._fetch(reply))
+        except OutputMissing:
+            return task
+
+    def _target(self, reply: StatusReply) -> Path:
+        """Where the result lies once it is here. Names from the network become one path part each."""
+        name = reply.output_filename.replace("\\", "/").rpartition("/")[2]
+        own = self._output_dir / _part(reply.id) / (name if name.strip(". ") and "\0" not in name else "result")
+        return self._wanted.get(reply.id, own)
+
+    def _is_here(self, reply: StatusReply) -> bool:
+        return self._target(reply).is_file() and (reply.id not in self._wanted or reply.id in self._placed)
+
+    def _fetch(self, reply: StatusReply) -> Path:
+        target = self._target(reply)
+        with self._fetching:
+            if not self._is_here(reply):
+                self._download(reply.id, target)
+                self._placed.add(reply.id)
+        return target
+
+    def _download(self, task_id: str, target: Path) -> None:
+        gone = OutputMissing(f"{self._server.url} no longer has the file of task {task_id}", remedy="submit it again")
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("xb") as file, self._server.download(f"/api/download/{_part(task_id)}", gone) as blocks:
+                for block in blocks:
+                    file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFull(f"no space left for {target}", remedy="free space, or set OUTPUT_FOLDER") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _no_model(self, name: str) -> ModelNotFound:
+        return ModelNotFound(f"{self._server.url} has no model {name}", remedy="list the models for its names")
+
+
+def _at(task: Task, path: Path) -> Task:
+    assert task.result is not None
+    return task.model_copy(update={"result": task.result.model_copy(update={"output_path": str(path)})})
+
+
+def _part(task_id: str) -> str:
+    """As one part of a URL or path."""
+    return quote(task_id, safe="") if task_id.strip(".") else "_"
+
+
+def _checked_target(spec: TaskSpec) -> Path | None:
+    """Raises FileMissing, InvalidParameter before anything is sent."""
+    if spec.output_path is None:
+        return None
+    target = Path(spec.output_path).expanduser().absolute()
+    if not target.parent.is_dir():
+        raise FileMissing(f"{target.parent} is not a directory", remedy="create it first")
+    if target.exists() and not spec.overwrite:
+        raise InvalidParameter(f"{target} exists", remedy="allow overwriting or choose another name")
+    return target

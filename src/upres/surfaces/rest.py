@@ -1,0 +1,141 @@
+"""What REST routes share: failures as JSON, the engine, small JSON bodies. Knows nothing of any one API."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from upres.engine import Engine
+from upres.errors import InvalidParameter, UploadTooLarge, UpresError
+from upres.settings import Settings
+
+JSON_BODY_BYTES = 64 * 1024
+HEAR_ON_S = 2.0
+Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
+
+
+class Problem(BaseModel):
+    """Every failure of every route. `error` says what and which value; `detail` adds what to do next."""
+
+    error: str
+    detail: str
+    code: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "What went wrong"}}
+
+
+class _Hanging(JSONResponse):
+    """A refusal of a body that is still coming. Hears on for a while before it hangs up.
+
+    Most clients listen only once they have said everything: to hang up at once would lose them the reply.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with anyio.move_on_after(HEAR_ON_S):
+            while (await receive()).get("more_body", False):
+                pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def problem(
+    status: int, code: str, error: str, remedy: str = "",
+    *, headers: Mapping[str, str] | None = None, kind: type[JSONResponse] = JSONResponse,
+) -> Response:  # fmt: skip
+    body = Problem(error=error, detail=f"{error}; {remedy}" if remedy else error, code=code)
+    return kind(body.model_dump(), status, headers=headers)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Replaces FastAPI's HTML, text and 422 replies."""
+    app.add_exception_handler(UpresError, _on_upres_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def _on_upres_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, UpresError)
+    kind = _Hanging if isinstance(error, UploadTooLarge) else JSONResponse
+    return problem(error.http_status, error.code, error.message, error.remedy, kind=kind)
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_")
+    asked = f"{phrase}: {request.method} {request.url.path}"
+    return problem(error.status_code, code, asked, "GET /docs lists every route", headers=error.headers)
+
+
+def _on_bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    said = f"{first['loc'][-1]}={textwrap.shorten(repr(first['input']), 100)} cannot be used"
+    return problem(InvalidParameter.http_status, InvalidParameter.code, said, first["msg"])
+
+
+def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+
+
+def _on_defect(_: Request, __: Exception) -> Response:
+    """The traceback goes to the server's log (uvicorn writes it), never into the reply."""
+    return problem(500, UpresError.code, "internal error", "the server's log has the cause; please report it")
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+EngineDep = Annotated[Engine, Depends(_engine)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+
+
+async def json_object(request: Request) -> dict[str, object]:
+    """The body as a JSON object, whatever content type it claims. Raises InvalidParameter."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BODY_BYTES:
+            raise InvalidParameter(f"the body is longer than {JSON_BODY_BYTES} bytes", remedy="send a JSON object")
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise InvalidParameter(f"the body is not JSON: {error}", remedy="send a JSON object") from error
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"the body is a JSON {type(value).__name__}", remedy="send a JSON object")
+    return value
+
+
+def get(router: APIRouter, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+    """A GET route that answers HEAD too, as HTTP asks and `curl -I` expects."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        router.get(path, **options)(endpoint)
+        router.head(path, **{**options, "include_in_schema": False})(endpoint)
+        return endpoint
+
+    return register

@@ -1,0 +1,143 @@
+"""The documented SeedVR2 REST API, route by route: checks, asks the engine, shapes. Knows nothing of how it works."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from upres.errors import InvalidParameter, UpresError
+from upres.surfaces import views
+from upres.surfaces.rest import PROBLEMS, EngineDep, SettingsDep, get, json_object
+from upres.surfaces.uploads import Upload, receive
+from upres.tasks import TaskSpec, order
+from upres.version import __version__
+
+router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
+
+FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind")
+MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
+               ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
+
+
+class Health(BaseModel):
+    status: Literal["healthy"] = "healthy"
+    version: str
+    queue_enabled: bool = True
+    queue_length: int
+    timestamp: str
+
+
+@get(router, "/health", summary="Health check")
+def health(engine: EngineDep) -> Health:
+    queue = engine.queue()
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return Health(version=__version__, queue_length=len(queue.processing) + len(queue.pending), timestamp=now)
+
+
+@get(router, "/api/gpu/status", summary="GPU and its memory")
+def gpu_status(engine: EngineDep) -> views.Gpu:
+    return views.Gpu.of(engine.gpu())
+
+
+@router.post("/api/gpu/offload", summary="Release GPU memory")
+def gpu_offload(engine: EngineDep) -> views.Outcome:
+    return views.Outcome(status="success", message=engine.offload())
+
+
+@get(router, "/api/models", summary="Installed models")
+def models(engine: EngineDep) -> views.Models:
+    return views.Models.of(engine.models())
+
+
+async def _model_to_load(request: Request) -> str:
+    model = (await json_object(request)).get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidParameter(f"model={model!r}: a model's file name is needed", remedy="GET /api/models lists them")
+    return model
+
+
+_SWITCH_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
+    "type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}}}}}  # fmt: skip
+
+
+@router.post("/api/models/switch", summary="Load a model", openapi_extra=_SWITCH_BODY)
+def switch_model(model: Annotated[str, Depends(_model_to_load)], engine: EngineDep) -> views.Switched:
+    return views.Switched(status="loaded", model=engine.switch(model))
+
+
+@get(router, "/api/queue/status", summary="The queue")
+def queue_status(engine: EngineDep) -> views.Queue:
+    return views.Queue.of(engine.queue())
+
+
+@get(router, "/api/queue/position/{task_id}", summary="A task's place in the queue")
+def queue_position(task_id: str, engine: EngineDep) -> views.Position:
+    return views.Position.of(engine.status(task_id))
+
+
+@get(router, "/api/queue/history", summary="Finished tasks, newest first")
+def queue_history(engine: EngineDep, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> views.History:
+    return views.History.of(engine.history(limit))
+
+
+async def _upload(request: Request, settings: SettingsDep) -> Upload:
+    return await receive(request, settings.upload_dir, settings.max_upload_mb)
+
+
+def _process_body() -> dict[str, Any]:
+    """The form as OpenAPI; defaults and limits come from TaskSpec."""
+    known = TaskSpec.model_json_schema()["properties"]
+    fields = {name: known[name] for name in FORM_FIELDS}
+    fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
+    fields["kind"]["description"] = "addition: refuse the file unless it is one"
+    schema = {"type": "object", "required": ["file"],
+              "properties": {"file": {"type": "string", "format": "binary"}, **fields}}  # fmt: skip
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+@router.post("/api/process", summary="Submit a video or an image", openapi_extra=_process_body())
+def process(
+    upload: Annotated[Upload, Depends(_upload)],
+    engine: EngineDep,
+    idempotency_key: Annotated[str | None, Header(description="addition: the same key returns the same task")] = None,
+) -> views.Submitted:
+    given = {name: upload.fields[name] for name in FORM_FIELDS if name in upload.fields}
+    if given.get("dit_model") in ("", "default"):
+        del given["dit_model"]
+    task = None
+    try:
+        task = engine.submit(order(input_path=str(upload.path), **given), key=idempotency_key)
+    except UpresError as error:
+        raise _without_path(error, upload) from error
+    finally:
+        if task is None or task.spec.input_path != str(upload.path):
+            upload.discard()
+    return views.Submitted.of(task)
+
+
+def _without_path(error: UpresError, upload: Upload) -> UpresError:
+    """The same failure in the client's words: where uploads lie on this machine is not its business."""
+    message, remedy = (text.replace(str(upload.path), upload.filename) for text in (error.message, error.remedy))
+    return type(error)(message, remedy=remedy)
+
+
+@get(router, "/api/status/{task_id}", summary="A task", response_model_exclude_none=True)
+def task_status(task_id: str, engine: EngineDep) -> views.TaskStatus:
+    return views.TaskStatus.of(engine.status(task_id))
+
+
+@router.post("/api/cancel/{task_id}", summary="Cancel a task (addition)", response_model_exclude_none=True)
+def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
+    return views.TaskStatus.of(engine.cancel(task_id))
+
+
+@get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)
+def download(task_id: str, engine: EngineDep) -> FileResponse:
+    path = engine.output(task_id)
+    media_type = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return FileResponse(path, media_type=media_type, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
