@@ -1,0 +1,229 @@
+"""SeedVR2's causal video autoencoder in tensors: 8 x in space, 4 x in time. Knows nothing of files or diffusion.
+
+Parameter names are those of the published checkpoint. Shapes and quirks follow ByteDance-Seed/SeedVR 673b563
+(models/video_vae_v3). Every clip is computed in slices of one latent frame, so that it gives the same bits in whatever
+portions it is pushed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from upres.models.seedvr2.causal import CausalConv3d, Memory
+from upres.models.seedvr2.tiling import SCALE, Passage, Tiling, decoding_tiles, encoding_tiles
+
+LATENT_SCALE = 0.9152  # latents times this are what the transformer sees (configs_3b/main.yaml: vae.scaling_factor)
+TIME_SCALE = 4  # frames in a latent frame; the first latent frame holds a single one
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class VaeConfig:
+    channels: tuple[int, int, int, int]  # of the levels, finest first
+    norm_groups: int
+    latent_channels: int = 16
+    resnets: int = 2  # in a level of the encoder; the decoder's levels have one more
+
+
+SEEDVR2_VAE = VaeConfig(channels=(128, 256, 512, 512), norm_groups=32)
+TINY_VAE = VaeConfig(channels=(8, 16, 24, 24), norm_groups=4)  # what the recorded test vectors were made with
+
+
+class VideoVae(nn.Module):
+    """Video: B 3 4n+1 H W, [-1, 1], sides multiples of 8. Latents: B 16 n+1 H/8 W/8, unscaled."""
+
+    def __init__(self, config: VaeConfig = SEEDVR2_VAE) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.latent_channels = config.latent_channels
+
+    def encode(self, video: Tensor, tiling: Tiling | None = None) -> Tensor:
+        """The mean of the posterior."""
+        height, width = video.shape[-2:]
+        return self.encoding(height, width, tiling).push(video, last=True)
+
+    def decode(self, latents: Tensor, tiling: Tiling | None = None) -> Tensor:
+        """About [-1, 1]; not clamped."""
+        height, width = latents.shape[-2:]
+        return self.decoding(height * SCALE, width * SCALE, tiling).push(latents, last=True)
+
+    def encoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
+        """Encodes one clip of H x W pixels and any length, portion by portion."""
+        return Passage(self._posterior_mean, encoding_tiles(height, width, tiling), TIME_SCALE, self.latent_channels)
+
+    def decoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
+        """Decodes one clip of H x W pixels and any length, portion by portion."""
+        return Passage(self.decoder, decoding_tiles(height, width, tiling), 1, 3)
+
+    def _posterior_mean(self, video: Tensor, memory: Memory) -> Tensor:
+        moments: Tensor = self.encoder(video, memory)
+        return moments.chunk(2, dim=1)[0]
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        fine, middle, coarse, deep = config.channels
+        self.conv_in = CausalConv3d(3, fine)
+        self.down_blocks = nn.ModuleList([
+            DownBlock(config, fine, fine, Downsample(fine, time_kernel=1, time_stride=1)),
+            DownBlock(config, fine, middle, Downsample(middle, time_kernel=3, time_stride=2)),
+            DownBlock(config, middle, coarse, Downsample(coarse, time_kernel=3, time_stride=2)),
+            DownBlock(config, coarse, deep, None),
+        ])  # fmt: skip
+        self.mid_block = MidBlock(config, deep)
+        self.conv_norm_out = FrameNorm(config.norm_groups, deep, NORM_EPS)
+        self.conv_out = CausalConv3d(deep, 2 * config.latent_channels)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        """B 3 T H W -> B (mean, log variance) T/4 H/8 W/8."""
+        x = self.conv_in(x, memory)
+        for block in self.down_blocks:
+            x = block(x, memory)
+        x = self.mid_block(x, memory)
+        x = F.silu(self.conv_norm_out(x), inplace=True)
+        out: Tensor = self.conv_out(x, memory)
+        return out
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        fine, middle, coarse, deep = config.channels
+        self.conv_in = CausalConv3d(config.latent_channels, deep)
+        self.mid_block = MidBlock(config, deep)
+        self.up_blocks = nn.ModuleList([
+            UpBlock(config, deep, deep, Upsample(deep, time_factor=2)),
+            UpBlock(config, deep, coarse, Upsample(coarse, time_factor=2)),
+            UpBlock(config, coarse, middle, Upsample(middle, time_factor=1)),
+            UpBlock(config, middle, fine, None),
+        ])  # fmt: skip
+        self.conv_norm_out = FrameNorm(config.norm_groups, fine, NORM_EPS)
+        self.conv_out = CausalConv3d(fine, 3)
+
+    def forward(self, z: Tensor, memory: Memory) -> Tensor:
+        """B 16 T H W -> B 3 4T 8H 8W; in the first slice of a clip 4T - 3 frames."""
+        x = self.conv_in(z, memory)
+        x = self.mid_block(x, memory)
+        for block in self.up_blocks:
+            x = block(x, memory)
+        x = F.silu(self.conv_norm_out(x), inplace=True)
+        out: Tensor = self.conv_out(x, memory)
+        return out
+
+
+class DownBlock(nn.Module):
+    def __init__(self, config: VaeConfig, channels: int, out_channels: int, downsample: Downsample | None) -> None:
+        super().__init__()
+        widths = [channels] + [out_channels] * config.resnets
+        self.resnets = nn.ModuleList(ResnetBlock(config, *pair) for pair in pairwise(widths))
+        self.downsamplers = nn.ModuleList([downsample] if downsample else [])
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        for layer in (*self.resnets, *self.downsamplers):
+            x = layer(x, memory)
+        return x
+
+
+class Downsample(nn.Module):
+    """Halves height and width, and time if `time_stride` is 2. Pads at the right and bottom only."""
+
+    def __init__(self, channels: int, time_kernel: int, time_stride: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, (time_kernel, 3, 3), (time_stride, 2, 2), padding=0)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)), memory)
+        return out
+
+
+class MidBlock(nn.Module):
+    def __init__(self, config: VaeConfig, channels: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(ResnetBlock(config, channels, channels) for _ in range(2))
+        self.attentions = nn.ModuleList([FrameAttention(config, channels)])
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        x = self.resnets[0](x, memory)
+        x = self.attentions[0](x)
+        out: Tensor = self.resnets[1](x, memory)
+        return out
+
+
+class UpBlock(nn.Module):
+    def __init__(self, config: VaeConfig, channels: int, out_channels: int, upsample: Upsample | None) -> None:
+        super().__init__()
+        widths = [channels] + [out_channels] * (config.resnets + 1)
+        self.resnets = nn.ModuleList(ResnetBlock(config, *pair) for pair in pairwise(widths))
+        self.upsamplers = nn.ModuleList([upsample] if upsample else [])
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        for layer in (*self.resnets, *self.upsamplers):
+            x = layer(x, memory)
+        return x
+
+
+class Upsample(nn.Module):
+    """Doubles height and width, and time if `time_factor` is 2: then 2T - 1 frames in the first slice of a clip."""
+
+    def __init__(self, channels: int, time_factor: int) -> None:
+        super().__init__()
+        self.time_factor = time_factor
+        self.upscale_conv = nn.Conv3d(channels, channels * time_factor * 2 * 2, kernel_size=1)
+        self.conv = CausalConv3d(channels, channels)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        x = self.upscale_conv(x)
+        x = rearrange(x, "b (p q f c) t h w -> b c (t f) (h p) (w q)", p=2, q=2, f=self.time_factor)
+        if self.time_factor == 2 and self.conv not in memory:  # the first latent frame holds one frame, not two
+            x = torch.cat((x[:, :, :1], x[:, :, 2:]), dim=2)
+        out: Tensor = self.conv(x, memory)
+        return out
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, config: VaeConfig, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = FrameNorm(config.norm_groups, channels, NORM_EPS)
+        self.conv1 = CausalConv3d(channels, out_channels)
+        self.norm2 = FrameNorm(config.norm_groups, out_channels, NORM_EPS)
+        self.conv2 = CausalConv3d(out_channels, out_channels)
+        self.conv_shortcut = nn.Conv3d(channels, out_channels, kernel_size=1) if channels != out_channels else None
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        h: Tensor = self.conv1(F.silu(self.norm1(x), inplace=True), memory)
+        h = self.conv2(F.silu(self.norm2(h), inplace=True), memory)
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class FrameAttention(nn.Module):
+    """Every pixel of a frame attends to all pixels of that frame; one head."""
+
+    def __init__(self, config: VaeConfig, channels: int) -> None:
+        super().__init__()
+        self.group_norm = FrameNorm(config.norm_groups, channels, NORM_EPS)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = rearrange(self.group_norm(x), "b c t h w -> (b t) 1 (h w) c")
+        q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v))
+        return x + rearrange(out, "(b t) 1 (h w) c -> b c t h w", b=x.shape[0], h=x.shape[3])
+
+
+class FrameNorm(nn.GroupNorm):
+    """Group norm of each frame by itself: time is mixed by convolutions only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = super().forward(rearrange(x, "b c t h w -> (b t) c h w"))
+        return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
