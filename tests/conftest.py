@@ -6,23 +6,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
+from support import make_settings, make_video
 from upres.engine import LocalEngine
 from upres.settings import Settings
-
-
-def make_settings(data_dir: Path, **variables: str) -> Settings:
-    """CPU only and one thread, whatever the machine has."""
-    return Settings.from_env({"UPRES_DATA_DIR": str(data_dir), "NVIDIA_VISIBLE_DEVICES": "none", "UPRES_THREADS": "1",
-                              "GPU_IDLE_TIMEOUT": "120", "UPRES_DISK_RESERVE": "0", **variables})  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -50,19 +43,6 @@ def _engine(settings: Settings) -> Iterator[LocalEngine]:
     yield engine
     engine.stop()
     engine.close()
-
-
-def ffmpeg(*arguments: str | Path) -> None:
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *map(str, arguments)],
-                   check=True, stdin=subprocess.DEVNULL)  # fmt: skip
-
-
-def make_video(path: Path, *, frames: int = 9, size: str = "64x48", rate: str = "24000/1001", sound: bool = True) -> Path:
-    inputs = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}"]
-    if sound:
-        inputs += ["-f", "lavfi", "-i", "sine=440"]
-    ffmpeg(*inputs, "-frames:v", str(frames), "-shortest", "-pix_fmt", "yuv420p", path)
-    return path
 
 
 @pytest.fixture(scope="session")

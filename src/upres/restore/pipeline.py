@@ -1,4 +1,4 @@
-"""The way of a frame: decode, model, colour, encode. Knows nothing of tasks, stores or which model it drives.
+"""The way of a frame: probe, plan, decode, model, colour, encode. Knows nothing of stores or which model it drives.
 
 Three threads (reader, this one, writer) and two bounded queues: memory does not grow with the clip.
 """
@@ -20,10 +20,10 @@ from upres.errors import MediaFailed
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter, mux
 from upres.media.images import read_image, write_png
-from upres.media.probe import MediaInfo
+from upres.media.probe import MediaInfo, probe
 from upres.models.restorer import Restorer, StreamSpec
 from upres.restore.color import correct
-from upres.restore.plan import Plan
+from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.stages import ReadAhead, WriteBehind
 from upres.restore.tensors import crop, pad, resize, to_bytes, to_model
 from upres.tasks import Phase, Progress, TaskSpec
@@ -34,15 +34,19 @@ Report = Callable[[Progress], None]  # may raise, to stop the work
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    size: Size
     frames: int
     warnings: tuple[str, ...]
 
 
-def restore(info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report) -> Outcome:
+def restore(spec: TaskSpec, restorer: Restorer, output: Path, report: Report) -> Outcome:
     """Writes the restored file to `output`. Whatever is raised, no file is left and no process runs on.
 
-    Raises MediaFailed, DiskFull, InvalidInput, and what `report` and the model raise.
+    Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what `report`
+    and the model raise.
     """
+    info = probe(Path(spec.input_path))
+    plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits)
     make = _restore_image if info.kind == "image" else _restore_video
     try:
         return make(info, plan, spec, restorer, output, report)
@@ -54,7 +58,7 @@ def restore(info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, out
 def _restore_video(
     info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
 ) -> Outcome:
-    picture = output.with_name(output.name + ".picture.mkv")
+    picture = output.with_name(output.name + ".picture.mp4")
     done = _Meter(plan.frames, report)
     try:
         with (
@@ -73,10 +77,7 @@ def _restore_video(
         lost = mux(picture, info, output)
     finally:
         picture.unlink(missing_ok=True)
-    short: tuple[str, ...] = ()
-    if reader.frames_read != info.frames:
-        short = (f"the input promised {info.frames} frames and held {reader.frames_read}",)
-    return Outcome(writer.frames_written, (*info.warnings, *short, *lost))
+    return Outcome(plan.target, writer.frames_written, (*info.warnings, *reader.warnings, *lost))
 
 
 def _restore_image(
@@ -94,7 +95,7 @@ def _restore_image(
     done.add(1)
     done.phase("finishing")
     write_png(output, np.ascontiguousarray(result))
-    return Outcome(1, info.warnings)
+    return Outcome(plan.target, 1, info.warnings)
 
 
 @torch.inference_mode()

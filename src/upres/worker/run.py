@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import InvalidParameter
-from upres.media.probe import MediaInfo, probe
 from upres.models.restorer import Restorer
 from upres.queue.store import Claim
 from upres.restore.pipeline import Report, restore
-from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.restore.plan import OUTPUT_SUFFIX, Size
 from upres.settings import Settings
 from upres.tasks import Result, Task
 
@@ -36,22 +35,20 @@ class Done:
 
 
 def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
-    """Raises what probe, plan and pipeline raise. On any exception no file of this attempt is left."""
+    """Raises what the pipeline raises. On any exception no file of this attempt is left."""
     task, began = claim.task, time.monotonic()
-    info = probe(Path(task.spec.input_path))
-    plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, task.spec, restorer.limits)
     part = _part_path(claim, settings)
-    outcome = restore(info, plan, task.spec, restorer, part, report)
+    outcome = restore(task.spec, restorer, part, report)
     seconds = time.monotonic() - began
-    final = _final_path(task, info, plan.target, seconds, settings)
+    final = _final_path(task, outcome.size, seconds, settings)
     result = Result(
-        output_path=str(final), width=plan.target.width, height=plan.target.height, frames=outcome.frames,
+        output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
         model=task.model, device=device_name, process_time_s=time.time() - (task.started_at or 0.0),
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
     return Done(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
-                plan.target.pixels, seconds)  # fmt: skip
+                outcome.size.pixels, seconds)  # fmt: skip
 
 
 def _part_path(claim: Claim, settings: Settings) -> Path:
@@ -64,7 +61,7 @@ def _part_path(claim: Claim, settings: Settings) -> Path:
     return folder / f".{task.id}.{claim.token}.part"
 
 
-def _final_path(task: Task, info: MediaInfo, target: Size, seconds: float, settings: Settings) -> Path:
+def _final_path(task: Task, target: Size, seconds: float, settings: Settings) -> Path:
     """The caller's path, or `<name>_<model>_<short side>p_b<window>_c<colour>_s<seed>_<seconds>s`."""
     spec = task.spec
     if spec.output_path is not None:
@@ -72,7 +69,7 @@ def _final_path(task: Task, info: MediaInfo, target: Size, seconds: float, setti
     stem = re.sub(r"[^\w\-. ]", "_", Path(spec.input_path).stem)[:MAX_STEM].strip(". ") or "output"
     model = task.model.removeprefix("seedvr2_ema_").removesuffix(".safetensors").removesuffix(".gguf")
     name = (f"{stem}_{model}_{min(target.height, target.width)}p_b{spec.batch_size}_c{spec.color_correction}"
-            f"_s{spec.seed}_{round(seconds)}s{OUTPUT_SUFFIX[info.kind]}")  # fmt: skip
+            f"_s{spec.seed}_{round(seconds)}s{OUTPUT_SUFFIX[task.kind]}")  # fmt: skip
     return settings.output_dir / task.id / name
 
 

@@ -1,0 +1,31 @@
+"""Makes settings and tiny media for tests. Everything is real: ffmpeg, files, processes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from upres.settings import Settings
+
+
+def make_settings(data_dir: Path, **variables: str) -> Settings:
+    """CPU only and one thread, whatever the machine has."""
+    return Settings.from_env({"UPRES_DATA_DIR": str(data_dir), "NVIDIA_VISIBLE_DEVICES": "none", "UPRES_THREADS": "1",
+                              "GPU_IDLE_TIMEOUT": "120", "UPRES_DISK_RESERVE": "0", **variables})  # fmt: skip
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *map(str, arguments)],
+                   check=True, stdin=subprocess.DEVNULL)  # fmt: skip
+
+
+def make_video(
+    path: Path, *, frames: int = 9, size: str = "64x48", rate: str = "24000/1001", sound: bool = True
+) -> Path:
+    inputs = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}"]
+    if sound:
+        inputs += ["-f", "lavfi", "-i", "sine=440"]
+    ffmpeg(*inputs, "-frames:v", str(frames), "-shortest", "-pix_fmt", "yuv420p", path)
+    return path

@@ -1,0 +1,109 @@
+"""The house rules that are expensive to break: who imports whom, where torch may live, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "upres"
+COMMON = {"errors", "tasks", "version"}
+
+# room -> the rooms it may import (besides itself and COMMON); the longest matching prefix names a module's room
+ARROWS: dict[str, set[str]] = {
+    "__init__": {"engine"},
+    "errors": set(), "version": set(), "tasks": set(), "settings": set(),
+    "catalog": {"models.limits"},
+    "queue": set(),
+    "fleet": {"queue", "settings"},
+    "media": set(),
+    "restore.plan": {"models.limits"},
+    "restore": {"restore.plan", "models.restorer", "models.limits", "media"},
+    "models.limits": set(),
+    "models.restorer": {"models.limits"},
+    "models.attention": set(), "models.weights": set(),
+    "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
+    "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
+    "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},
+    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
+    "remote": {"settings", "engine"},
+    "doctor": {"engine", "catalog", "fleet", "settings"},
+    "surfaces": {"engine", "doctor", "settings", "mcp_server"},
+    "mcp_server": {"surfaces", "engine", "settings"},
+}  # fmt: skip
+TORCH_ROOMS = ("worker", "restore", "models")
+TORCH_FREE = ("restore.plan", "models.limits", "worker.process")
+HEAVY = {"torch", "einops", "safetensors", "diffusers"}
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        yield ".".join(parts if parts[-1] != "__init__" or len(parts) == 1 else parts[:-1]), path
+
+
+MODULES = dict(modules())
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in ARROWS), module)
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield str(node.module)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows(module: str) -> None:
+    here = room(module)
+    assert here in ARROWS, f"{module} is in no room"
+    for name in imports(MODULES[module]):
+        if name != "upres" and name.startswith("upres."):
+            target = name.removeprefix("upres.")
+            allowed = ARROWS[here] | COMMON | {here}
+            assert room(target) in allowed or target in allowed, f"{module} may not import {target}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_torch_lives_only_in_worker_restore_and_models(module: str) -> None:
+    may = module.startswith(TORCH_ROOMS) and not module.startswith(TORCH_FREE)
+    heavy = {name.split(".")[0] for name in imports(MODULES[module])} & HEAVY
+    assert may or not heavy, f"{module} imports {heavy}"
+
+
+@pytest.mark.parametrize("module", ["upres", "upres.surfaces.mcp", "upres.surfaces.asgi", "upres.surfaces.cli",
+                                    "upres.engine", "upres.doctor"])  # fmt: skip
+def test_front_ends_never_load_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_file_is_too_long_and_most_are_short() -> None:
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in MODULES.values()}
+    long = {path.name: lines for path, lines in lengths.items() if lines > LONGEST_FILE}
+    assert not long
+    short = sum(lines <= 300 for lines in lengths.values())
+    assert short >= 0.9 * len(lengths), f"only {short} of {len(lengths)} files have 300 lines or fewer"
+
+
+def test_no_function_is_too_long() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{module}.{node.name} has {lines} lines"

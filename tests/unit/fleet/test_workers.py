@@ -1,0 +1,182 @@
+"""Real worker processes: started on demand, alone on their slot, surviving their starter, noticed when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support import make_settings, make_video
+from upres.engine import LocalEngine
+from upres.errors import GpuBusy
+from upres.settings import Settings
+from upres.tasks import Task, TaskSpec, TaskState
+
+PATIENCE_S = 60.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+
+
+def spec(path: Path, resolution: int = 96) -> TaskSpec:
+    return TaskSpec(input_path=str(path), resolution=resolution, batch_size=1, color_correction="none")
+
+
+def workers_of(settings: Settings) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = "upres.worker.process" in process.cmdline() and process.cwd() == str(settings.data_dir)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if ours and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long enough to be killed in the middle of, wherever it runs."""
+    return make_video(tmp_path_factory.mktemp("media") / "long.mp4", frames=600, size="160x120", sound=False)
+
+
+def running(engine: LocalEngine, task: Task) -> int:
+    """Waits until frames come out; returns the worker's pid."""
+    while task.progress.frames_done == 0:
+        task = engine.wait(task.id, PATIENCE_S, seen=task)
+        assert not task.state.finished, task
+    pid = engine.gpu().worker_pid
+    assert pid is not None
+    return pid
+
+
+def test_a_task_is_restored_and_its_file_is_where_it_says(fresh_engine: LocalEngine, small_video: Path) -> None:
+    task = fresh_engine.wait(fresh_engine.submit(spec(small_video)).id, PATIENCE_S)
+    assert task.state is TaskState.COMPLETED, task.failure
+    assert task.result is not None and task.result.frames == 9 and task.result.output_resolution == "128x96"
+    output = fresh_engine.output(task.id)
+    assert output.stat().st_size > 0 and [p.name for p in output.parent.iterdir()] == [output.name]
+    assert output.name.startswith("small_compact_96p_b1_cnone_s42_")
+
+
+def test_a_killed_workers_task_is_finished_by_the_next_one(fresh_engine: LocalEngine, long_video: Path) -> None:
+    task = fresh_engine.submit(spec(long_video))
+    os.kill(running(fresh_engine, task), signal.SIGKILL)
+    task = fresh_engine.wait(task.id, PATIENCE_S)
+    assert task.state is TaskState.COMPLETED and task.attempt == 2
+    assert task.result is not None and task.result.frames == 600
+
+
+def test_cancelling_a_running_task_leaves_no_file_and_a_worker_that_goes_on(
+    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path, small_video: Path
+) -> None:
+    task = fresh_engine.submit(spec(long_video))
+    pid = running(fresh_engine, task)
+    fresh_engine.cancel(task.id)
+    assert fresh_engine.wait(task.id, PATIENCE_S).state is TaskState.CANCELLED
+    assert list((fresh_settings.output_dir / task.id).iterdir()) == []
+    following = fresh_engine.wait(fresh_engine.submit(spec(small_video)).id, PATIENCE_S)
+    assert following.state is TaskState.COMPLETED and fresh_engine.gpu().worker_pid == pid
+
+
+def test_a_damaged_input_fails_its_task_and_not_the_worker(
+    fresh_engine: LocalEngine, tmp_path: Path, small_video: Path
+) -> None:
+    doomed = tmp_path / "doomed.mp4"
+    doomed.write_bytes(small_video.read_bytes())
+    blocker = fresh_engine.submit(spec(small_video))
+    task = fresh_engine.submit(spec(doomed))
+    doomed.unlink()
+    assert fresh_engine.wait(blocker.id, PATIENCE_S).state is TaskState.COMPLETED
+    failed = fresh_engine.wait(task.id, PATIENCE_S)
+    assert failed.state is TaskState.FAILED and failed.failure is not None
+    assert failed.failure.code == "file_not_found" and "doomed.mp4" in failed.failure.message
+
+
+def test_releasing_memory_ends_an_idle_worker_and_refuses_a_busy_one(
+    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path
+) -> None:
+    assert "no worker" in fresh_engine.offload()
+    task = fresh_engine.submit(spec(long_video))
+    pid = running(fresh_engine, task)
+    with pytest.raises(GpuBusy):
+        fresh_engine.offload()
+    fresh_engine.cancel(task.id)
+    fresh_engine.wait(task.id, PATIENCE_S)
+    until(lambda: fresh_engine.gpu().current_task is None and not busy(fresh_engine), "the worker is idle")
+    assert fresh_engine.offload() == "GPU memory released"
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert workers_of(fresh_settings) == []
+
+
+def busy(engine: LocalEngine) -> bool:
+    row = engine.supervisor.alive(engine.supervisor.slots[0])
+    return row is not None and row.state in ("busy", "loading")
+
+
+def test_stopping_puts_the_running_task_back_and_it_is_finished_later(
+    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path
+) -> None:
+    task = fresh_engine.submit(spec(long_video))
+    pid = running(fresh_engine, task)
+    assert fresh_engine.stop() == [pid]
+    assert workers_of(fresh_settings) == []
+    task = fresh_engine.wait(task.id, PATIENCE_S)
+    assert task.state is TaskState.COMPLETED and task.attempt == 1
+
+
+def test_an_idle_worker_exits_by_itself_and_the_next_task_starts_another(tmp_path: Path, small_video: Path) -> None:
+    settings = make_settings(tmp_path / "data", GPU_IDLE_TIMEOUT="0")
+    engine = LocalEngine(settings)
+    for _ in range(3):  # each submit may meet the worker on its way out
+        assert engine.wait(engine.submit(spec(small_video)).id, PATIENCE_S).state is TaskState.COMPLETED
+    until(lambda: engine.supervisor.alive(engine.supervisor.slots[0]) is None, "the worker exited")
+    assert workers_of(settings) == []
+    engine.close()
+
+
+def test_switching_loads_the_model_and_says_so(fresh_engine: LocalEngine) -> None:
+    assert fresh_engine.models().current is None
+    assert fresh_engine.switch("compact") == "compact"
+    assert fresh_engine.models().current == "compact" and fresh_engine.gpu().current_model == "compact"
+
+
+def test_many_starters_make_one_worker(fresh_settings: Settings, small_video: Path) -> None:
+    command = [sys.executable, "-P", "-m", "upres.worker.process", "--slot", "cpu"]
+    fresh_settings.data_dir.mkdir(parents=True)
+    environment = {**os.environ, **fresh_settings.to_env()}
+    racers = [
+        subprocess.Popen(command, env=environment, cwd=fresh_settings.data_dir, stderr=subprocess.DEVNULL)
+        for _ in range(6)
+    ]
+    until(lambda: sum(racer.poll() is not None for racer in racers) >= 5, "all but one gave up")
+    assert sorted(racer.returncode for racer in racers if racer.returncode is not None) == [75] * 5
+    engine = LocalEngine(fresh_settings)
+    assert len(workers_of(fresh_settings)) == 1
+    assert engine.wait(engine.submit(spec(small_video)).id, PATIENCE_S).state is TaskState.COMPLETED
+    assert len(engine.stop()) == 1
+    for racer in racers:
+        racer.wait(PATIENCE_S)
+    engine.close()
+
+
+def test_submits_from_many_threads_are_all_done_by_one_worker(
+    fresh_engine: LocalEngine, fresh_settings: Settings, small_image: Path
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        tasks = list(pool.map(lambda _: fresh_engine.submit(spec(small_image)), range(8)))
+    assert len(workers_of(fresh_settings)) == 1
+    ended = [fresh_engine.wait(task.id, PATIENCE_S) for task in tasks]
+    assert {task.state for task in ended} == {TaskState.COMPLETED}
+    assert len({task.result.output_path for task in ended if task.result is not None}) == 8

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upres.errors import InvalidParameter
+from upres.models.limits import Limits
+from upres.restore.plan import MAX_SIDE, WINDOW_PIXELS, Size, plan_clip, target_size
+from upres.tasks import TaskSpec
+
+SIDES = st.integers(1, 4000)
+
+
+@pytest.mark.parametrize(("source", "resolution", "expected"), [
+    ((202, 360), 404, (404, 720)),
+    ((480, 640), 1080, (1080, 1440)),
+    ((640, 480), 1080, (1440, 1080)),
+    ((720, 1280), 1080, (1080, 1920)),
+    ((480, 854), 1080, (1080, 1922)),
+    ((1080, 1920), 480, (480, 854)),
+])  # fmt: skip
+def test_the_short_side_of_a_video_becomes_the_resolution(
+    source: tuple[int, int], resolution: int, expected: tuple[int, int]
+) -> None:
+    assert target_size(Size(*source), resolution, "video") == Size(*expected)
+
+
+def test_an_image_keeps_odd_sides_and_a_video_gets_even_ones() -> None:
+    assert target_size(Size(100, 101), 333, "image") == Size(333, 336)
+    assert target_size(Size(100, 101), 333, "video") == Size(334, 336)
+
+
+def test_a_result_too_large_for_any_file_is_refused_with_what_would_fit() -> None:
+    with pytest.raises(InvalidParameter, match="use at most 1638"):
+        target_size(Size(100, 1000), 2000, "image")
+
+
+@given(SIDES, SIDES, st.integers(16, 2160))
+def test_sizes_keep_the_aspect_within_a_pixel_step(height: int, width: int, resolution: int) -> None:
+    try:
+        target = target_size(Size(height, width), resolution, "video")
+    except InvalidParameter:
+        assert max(height, width) * resolution > (MAX_SIDE - 2) * min(height, width)
+        return
+    scale = Fraction(resolution, min(height, width))
+    assert target.height % 2 == target.width % 2 == 0
+    assert abs(target.height - height * scale) <= 1 and abs(target.width - width * scale) <= 1
+
+
+@given(SIDES, SIDES, st.integers(0, 30), st.sampled_from([1, 8, 16]), st.sampled_from(["source", "target"]))
+def test_plans_obey_the_models_limits(height: int, width: int, n: int, multiple: int, takes: str) -> None:
+    limits = Limits(takes=takes, multiple_of=multiple, frame_step=4, frame_offset=1)  # type: ignore[arg-type]
+    spec = TaskSpec(input_path="x", resolution=64, batch_size=4 * n + 1)
+    try:
+        plan = plan_clip(Size(height, width), 100, "video", spec, limits)
+    except InvalidParameter:
+        return
+    entry = plan.source if takes == "source" else plan.target
+    assert plan.window % 4 == 1 and plan.window <= spec.batch_size
+    assert plan.model_input.height % multiple == plan.model_input.width % multiple == 0
+    assert 0 <= plan.model_input.height - entry.height < multiple
+    assert plan.model_output.height >= plan.target.height and plan.model_output.width >= plan.target.width
+    if plan.model_input == entry:
+        assert plan.model_output == plan.target
+
+
+def test_a_window_never_holds_more_pixels_than_memory_is_planned_for() -> None:
+    spec = TaskSpec(input_path="x", resolution=2160, batch_size=81)
+    plan = plan_clip(Size(1080, 1920), 100, "video", spec, Limits(takes="source"))
+    assert plan.window * plan.target.pixels <= WINDOW_PIXELS
