@@ -23,7 +23,8 @@ ENCODER_THREADS = min(16, os.cpu_count() or 1)  # each of x264's frame threads h
 SYNC_BYTES_PER_S = 20e6  # the slowest disk we wait for while faststart moves a finished file, silently
 COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "dts", "alac", "flac", "opus")  # MP4 holds them, players know them
 TEXT_SUBTITLES = ("mov_text", "subrip", "ass", "ssa", "webvtt", "text")
-BT709_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+# set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured)
+BT709_TAGS = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 
 
 class FrameWriter:
@@ -103,9 +104,9 @@ def encoder_arguments(
     return [
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}",
         "-framerate", f"{fps.numerator}/{fps.denominator}", "-i", "pipe:0",
-        "-vf", f"{to_yuv},setsar={sample_aspect.numerator}/{sample_aspect.denominator}:max=65535",
+        "-vf", f"{to_yuv},{BT709_TAGS},setsar={sample_aspect.numerator}/{sample_aspect.denominator}:max=65535",
         "-fps_mode", "passthrough", "-c:v", "libx264", "-preset", preset, "-crf", str(crf),
-        "-threads", str(ENCODER_THREADS), "-pix_fmt", "yuv420p", *BT709_TAGS, "-f", "mp4", "-y", f"file:{path}",
+        "-threads", str(ENCODER_THREADS), "-pix_fmt", "yuv420p", "-f", "mp4", "-y", f"file:{path}",
     ]  # fmt: skip
 
 

@@ -1,0 +1,161 @@
+"""FrameReader: every frame, in its right colour, whatever the clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+import psutil
+import pytest
+from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
+
+from upres.errors import InvalidInput, InvalidParameter, MediaFailed
+from upres.media.decode import FrameReader
+from upres.media.probe import probe
+
+
+def read_all(path, block=8):
+    with FrameReader(probe(path), block) as reader:
+        blocks = list(reader)
+    assert not reader.warnings, reader.warnings
+    return np.concatenate(blocks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_frame_comes_out_once_in_the_promised_size(kind, clip):
+    frames = read_all(clip(kind))
+    width, height = KINDS[kind].size
+    assert frames.shape == (KINDS[kind].frames, height, width, 3) and frames.dtype == np.uint8
+
+
+def test_a_variable_rate_neither_repeats_nor_drops_frames(tmp_path):
+    frames = read_all(variable_rate(tmp_path))
+    assert len(frames) == 14
+    assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
+
+
+@pytest.mark.parametrize("block", [1, 7, 24, 100])
+def test_blocks_are_full_but_the_last(block, clip):
+    with FrameReader(probe(clip("h264 mp4")), block) as reader:
+        sizes = [len(frames) for frames in reader]
+        assert reader.frames_read == 24
+    assert sizes == [block] * (24 // block) + ([24 % block] if 24 % block else [])
+
+
+def test_blocks_are_independent_contiguous_arrays(clip):
+    with FrameReader(probe(clip("h264 mp4")), 4) as reader:
+        blocks = list(reader)
+    assert all(frames.flags.c_contiguous for frames in blocks)
+    assert not any(np.shares_memory(a, b) for a, b in zip(blocks, blocks[1:], strict=False))
+
+
+def test_rotation_is_applied_in_the_right_direction(tmp_path):
+    """A stored picture that is white on the left and turned 90 degrees counter-clockwise is white at the bottom."""
+    half = "color=white:s=64x96:r=24,pad=128:96:0:0:black"
+    ffmpeg("-f", "lavfi", "-i", half, "-frames:v", "2", *H264, tmp_path / "left.mp4")
+    ffmpeg("-display_rotation", "90", "-i", tmp_path / "left.mp4", "-c", "copy", tmp_path / "turned.mp4")
+    frame = read_all(tmp_path / "turned.mp4")[0]
+    assert frame.shape == (128, 96, 3)
+    assert frame[80:].mean() > 250 and frame[:48].mean() < 5
+
+
+@pytest.mark.parametrize("color_range", ["tv", "pc"])
+@pytest.mark.parametrize("matrix", ["bt709", "bt601"])
+def test_a_solid_colour_comes_back_by_its_tags(matrix, color_range, tmp_path):
+    for rgb in ((200, 30, 60), (20, 180, 240), (255, 255, 255)):
+        frames = read_all(solid(tmp_path / "a.mp4", rgb, matrix=matrix, color_range=color_range))
+        assert np.abs(frames.astype(int) - rgb).max() <= 2, rgb
+
+
+@pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])
+def test_untagged_video_is_bt709_from_720_lines_on(size, matrix, tmp_path):
+    rgb = (220, 40, 60)
+    path = solid(tmp_path / "a.mkv", rgb, matrix=matrix, size=size)
+    untagged = dataclasses.replace(probe(path), matrix=None, color_range=None)
+    # the tags are in the stream too: take them out of it, or the decoder would hand them to the filter
+    strip = "h264_metadata=matrix_coefficients=2:colour_primaries=2:transfer_characteristics=2"
+    ffmpeg("-i", path, "-c", "copy", "-bsf:v", strip, tmp_path / "plain.mkv")
+    with FrameReader(dataclasses.replace(untagged, path=tmp_path / "plain.mkv")) as reader:
+        frames = np.concatenate(list(reader))
+    assert np.abs(frames.astype(int) - rgb).max() <= 2
+
+
+def test_hdr_is_tone_mapped_to_sdr_and_said_so(tmp_path):
+    """Diffuse white (203 cd/m2, PQ code 573 of 10 bits) is bright but not clipped; 1000 cd/m2 is brighter."""
+    values = {}
+    for nits, code in ((0, 64), (203, 573), (1000, 723)):
+        path = tmp_path / f"{nits}.mkv"
+        gray = f"format=yuv420p10le,geq=lum={code}:cb=512:cr=512,{tags('bt2020nc', 'smpte2084', 'tv')}"
+        ffmpeg("-f", "lavfi", "-i", "color=black:s=64x48:r=24", "-frames:v", "1", "-vf", gray, "-c:v", "ffv1", path)
+        info = probe(path)
+        assert info.hdr and any("HDR" in warning for warning in info.warnings)
+        values[nits] = read_all(path).mean()
+    assert values[0] < 2 and 180 < values[203] < 235 and values[203] < values[1000] <= 255
+
+
+def test_damage_is_read_leniently_and_counted(tmp_path):
+    ffmpeg(*source(), *H264, "-movflags", "+faststart", tmp_path / "whole.mp4")
+    whole = probe(tmp_path / "whole.mp4")
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 6 // 10])
+    with FrameReader(dataclasses.replace(whole, path=tmp_path / "cut.mp4")) as reader:
+        frames = sum(len(block) for block in reader)
+    assert 1 <= frames < 24
+    assert reader.warnings == (f"{frames} of 24 frames of cut.mp4 could be decoded",)
+
+
+def test_a_file_that_vanished_or_became_a_playlist_is_refused(tmp_path, clip):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(clip("h264 mp4").read_bytes())
+    info = probe(path)
+    path.write_text(f"ffconcat version 1.0\nfile '{clip('h264 mp4')}'\n")
+    with FrameReader(info) as reader, pytest.raises((MediaFailed, InvalidInput)):
+        list(reader)
+    path.unlink()
+    with FrameReader(info) as reader, pytest.raises(MediaFailed, match="No such file"):
+        list(reader)
+
+
+def test_an_image_is_refused(clip):
+    image = dataclasses.replace(probe(clip("h264 mp4")), kind="image")
+    with pytest.raises(InvalidParameter, match="read_image"):
+        FrameReader(image)
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    ffmpeg(*source(size="320x240", seconds=20), *H264, tmp_path / "long.mp4")
+    own, most, least = psutil.Process(), 0, 1 << 60
+    with FrameReader(probe(tmp_path / "long.mp4")) as reader:
+        for number, _ in enumerate(reader):
+            if number > 5:
+                rss = own.memory_info().rss
+                most, least = max(most, rss), min(least, rss)
+    assert reader.frames_read == 480
+    assert most - least < 20 << 20  # the whole clip is 110 MB
+
+
+def test_close_from_another_thread_ends_a_blocked_read(tmp_path):
+    """ffmpeg waits for a writer of a named pipe that never comes, so the read can only end by `close`."""
+    ffmpeg(*source(), *H264, tmp_path / "a.mp4")
+    info = probe(tmp_path / "a.mp4")
+    with FrameReader(info, 1) as reader:
+        process = psutil.Process(reader._process.pid)
+        frames = iter(reader)
+        next(frames)
+        process.suspend()  # from here on nothing more arrives than what is in the pipe
+        caught: list[BaseException] = []
+
+        def read_on() -> None:
+            try:
+                for _ in frames:
+                    pass
+            except MediaFailed as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=read_on)
+        thread.start()
+        reader.close()
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    assert caught and "stopped before its end" in str(caught[0])

@@ -1,0 +1,180 @@
+"""FrameWriter: what is given is what the file holds, or there is no file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import psutil
+import pytest
+from media.clips import moving_gradient, packets
+
+from upres.errors import DiskFull, InvalidParameter, MediaFailed
+from upres.media.decode import FrameReader
+from upres.media.encode import FrameWriter
+from upres.media.probe import probe
+
+
+def write(path, frames, fps=Fraction(24), **options):
+    _, height, width, _ = frames.shape
+    with FrameWriter(path, width=width, height=height, fps=fps, preset="ultrafast", **options) as writer:
+        for start in range(0, len(frames), 5):
+            writer.write(frames[start : start + 5])
+    assert writer.frames_written == len(frames)
+    return path
+
+
+def read(path):
+    with FrameReader(probe(path)) as reader:
+        return np.concatenate(list(reader))
+
+
+def psnr_db(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 23])
+@pytest.mark.parametrize("rate", ["24000/1001", "30000/1001", "25", "1/2", "1000", "168/11"])
+def test_the_file_holds_every_frame_at_exactly_the_rate(rate, count, tmp_path):
+    path = write(tmp_path / "a.mp4", moving_gradient(count), Fraction(rate))
+    info = probe(path)
+    assert (info.frames, info.fps, info.variable_frame_rate) == (count, Fraction(rate), False)
+    assert packets(path) == count
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    frames = moving_gradient(12)
+    assert psnr_db(read(write(tmp_path / "a.mp4", frames)), frames) > 40
+
+
+@pytest.mark.parametrize("rgb", [(200, 30, 60), (20, 180, 240), (128, 128, 128), (255, 255, 255), (0, 0, 0)])
+def test_a_solid_colour_comes_back_within_two_levels(rgb, tmp_path):
+    frames = np.broadcast_to(np.array(rgb, np.uint8), (3, 48, 64, 3))
+    assert np.abs(read(write(tmp_path / "a.mp4", frames, crf=1)).astype(int) - rgb).max() <= 2
+
+
+def test_the_output_is_tagged_bt709_limited_and_keeps_the_sample_aspect(tmp_path):
+    info = probe(write(tmp_path / "a.mp4", moving_gradient(3), sample_aspect=Fraction(64, 45)))
+    assert (info.matrix, info.primaries, info.transfer, info.color_range) == ("bt709", "bt709", "bt709", "tv")
+    assert (info.codec, info.pix_fmt, info.sample_aspect) == ("h264", "yuv420p", Fraction(64, 45))
+
+
+def test_the_file_holds_only_a_picture(tmp_path):
+    with av.open(str(write(tmp_path / "a.mp4", moving_gradient(3)))) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_frames_need_not_be_contiguous(tmp_path):
+    frames = moving_gradient(6)
+    assert psnr_db(read(write(tmp_path / "a.mp4", frames[::2, :, ::-1])), frames[::2, :, ::-1]) > 40
+
+
+@pytest.mark.parametrize("size", [(63, 48), (64, 47), (0, 48), (1, 1)])
+def test_sizes_that_420_cannot_hold_are_refused(size, tmp_path):
+    with pytest.raises(InvalidParameter, match=f"{size[0]}x{size[1]}"):
+        FrameWriter(tmp_path / "a.mp4", width=size[0], height=size[1], fps=Fraction(24))
+
+
+@pytest.mark.parametrize("frames", [np.zeros((1, 48, 66, 3), np.uint8), np.zeros((1, 48, 64, 3), np.float32),
+                                    np.zeros((48, 64, 3), np.uint8)])  # fmt: skip
+def test_frames_of_another_shape_or_type_are_refused(frames, tmp_path):
+    with (
+        pytest.raises(InvalidParameter, match="frames are"),
+        FrameWriter(tmp_path / "a.mp4", width=64, height=48, fps=Fraction(24)) as writer,
+    ):
+        writer.write(frames)
+    assert not os.listdir(tmp_path)
+
+
+def test_an_exception_inside_leaves_no_file(tmp_path):
+    with (
+        pytest.raises(KeyError),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        writer.write(moving_gradient(5))
+        raise KeyError
+    assert not os.listdir(tmp_path)
+
+
+def test_nothing_written_is_a_failure_and_leaves_no_file(tmp_path):
+    with (
+        pytest.raises(MediaFailed, match="no frame"),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)),
+    ):
+        pass
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("when", ["writing", "finishing"])
+def test_an_encoder_killed_mid_way_is_a_failure_and_leaves_no_file(when, tmp_path):
+    with (
+        pytest.raises(MediaFailed, match="killed by signal 9"),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        writer.write(moving_gradient(20))
+        os.kill(writer._process.pid, signal.SIGKILL)
+        while when == "writing":
+            writer.write(moving_gradient(20))
+    assert not os.listdir(tmp_path)
+
+
+def test_an_encoder_ended_early_but_politely_is_a_failure(tmp_path):
+    """On SIGTERM ffmpeg closes a playable, short file: only the frame count tells."""
+    with (
+        pytest.raises(MediaFailed),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        for _ in range(50):
+            writer.write(moving_gradient(20))
+        os.kill(writer._process.pid, signal.SIGTERM)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_is_called_that(tmp_path):
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with (
+        pytest.raises(DiskFull, match=r"full\.mp4"),
+        FrameWriter(tmp_path / "full.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        writer.write(moving_gradient(5))
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_does_not_exist_is_a_failure_with_a_reason(tmp_path):
+    with (
+        pytest.raises(MediaFailed, match="No such file"),
+        FrameWriter(tmp_path / "gone" / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        while True:
+            writer.write(moving_gradient(20))
+
+
+def test_close_from_another_thread_ends_a_blocked_write(tmp_path):
+    caught: list[BaseException] = []
+    blocks = moving_gradient(100)
+
+    def write_on(writer: FrameWriter, started: threading.Event) -> None:
+        try:
+            while True:
+                writer.write(blocks)
+                started.set()
+        except MediaFailed as error:
+            caught.append(error)
+
+    with (
+        pytest.raises(MediaFailed),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        started = threading.Event()
+        thread = threading.Thread(target=write_on, args=(writer, started))
+        thread.start()
+        started.wait(timeout=10)
+        psutil.Process(writer._process.pid).suspend()
+        writer.close()
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    assert caught and not os.listdir(tmp_path)
