@@ -22,7 +22,7 @@ TILINGS = {"a": Tiling((48, 48), (16, 16)), "img": Tiling((48, 40), (16, 8))}
 
 
 def recorded(name: str) -> dict[str, torch.Tensor]:
-    for folder in (GOLDEN, FULL_GOLDEN):
+    for folder in (FULL_GOLDEN, GOLDEN):
         if (path := folder / f"{name}.safetensors").exists():
             return load_file(path)
     pytest.skip(f"{name} is not recorded here")
@@ -68,7 +68,7 @@ def test_decoding_equals_the_recorded_frames(vae: VideoVae, length: str) -> None
 
 
 def test_mean_and_variance_of_an_unsliced_clip_equal_the_recorded_moments(vae: VideoVae) -> None:
-    golden = recorded("vae_tiny_T9")
+    golden = recorded("vae_tiny_T5")
     assert_near(vae.encoder(golden["in.video"], Memory()), golden["out.moments"])
 
 
@@ -76,6 +76,8 @@ def test_every_block_gives_the_recorded_activations(vae: VideoVae) -> None:
     golden = recorded("vae_tiny_T5")
     seen: dict[str, torch.Tensor] = {}
     wanted = [name.removeprefix("act.") for name in golden if name.startswith("act.")]
+    if not wanted:
+        pytest.skip("the activations of vae_tiny_T5 are not recorded here")
     hooks = [
         vae.get_submodule(name).register_forward_hook(lambda _module, _args, out, name=name: seen.update({name: out}))
         for name in wanted

