@@ -1,0 +1,188 @@
+"""SeedVR2's transformer against tensors recorded from the reference implementation, float32 on the CPU."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seedvr2_recorded import TINY, run_dit, table, tensors, tiny_dit
+from upres.models.attention import attend
+from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Block, Dit, DitConfig
+from upres.models.seedvr2.modulation import leave
+from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope, turn_
+from upres.models.seedvr2.windows import Grid, Layout, window_layout, window_spans
+
+CPU = torch.device("cpu")
+CASES = [(size, case) for size in TINY for case in ("small_detail", "img", "vid")]
+DIT_TOLERANCE = 2e-5
+# At t = 1000 the last bit of exp, which is not the same in all maths libraries, is a ten-thousandth of a radian in the
+# time embedding. The embedding is held to DIT_TOLERANCE by itself, and so is everything after it.
+WHOLE_TOLERANCE = 5e-5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_tensors() -> Iterator[None]:
+    """No gradients, and one thread: more of them cost more than they save here."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(threads)
+
+
+class RecordedEmbedding(nn.Module):
+    def __init__(self, flat: Tensor) -> None:
+        super().__init__()
+        self.emb = flat.view(-1, 2, 3).permute(1, 2, 0)
+
+    def forward(self, timestep: float, like: Tensor) -> Tensor:
+        return self.emb
+
+
+def assert_within(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
+
+
+# The published checkpoints: sha256 over the sorted lines "key shape".
+@pytest.mark.parametrize(
+    ("config", "keys", "parameters", "digest"),
+    [
+        (SEEDVR2_3B, 635, 3_391_475_776, "cdacd46baf156674f6f13eaeb1de3b774c16aad5a6ff92b8d4a4df5aac0b09f9"),
+        (SEEDVR2_7B, 1128, 8_239_607_872, "5654c48b15cc14a6c5a838b7b4986c250b7c7aea040de24c077a1119aa00a7c4"),
+    ],
+)
+def test_a_full_size_model_has_the_keys_and_shapes_of_its_published_checkpoint(
+    config: DitConfig, keys: int, parameters: int, digest: str
+) -> None:
+    with torch.device("meta"):
+        dit = Dit(config)
+    lines = sorted(f"{name} {tuple(tensor.shape)}" for name, tensor in dit.state_dict().items())
+    assert len(lines) == keys
+    assert sum(parameter.numel() for parameter in dit.parameters()) == parameters
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(("size", "case"), CASES)
+def test_the_whole_transformer_equals_the_recorded_velocity(size: str, case: str) -> None:
+    given = tensors(f"dit_{size}_tiny_{case}")
+    assert_within(run_dit(tiny_dit(size), given), given["out.vid_sample"], WHOLE_TOLERANCE)
+
+
+@pytest.mark.parametrize(("size", "case"), CASES)
+def test_everything_after_the_time_embedding_equals_the_recorded_velocity(size: str, case: str) -> None:
+    given, dit = tensors(f"dit_{size}_tiny_{case}"), tiny_dit(size)
+    dit.emb_in = RecordedEmbedding(given["act.emb"])  # type: ignore[assignment]
+    assert_within(run_dit(dit, given), given["out.vid_sample"], DIT_TOLERANCE)
+
+
+@pytest.mark.parametrize(("size", "case"), CASES)
+def test_the_time_embedding_equals_the_recorded_one(size: str, case: str) -> None:
+    given = tensors(f"dit_{size}_tiny_{case}")
+    emb = tiny_dit(size).emb_in(given["in.timestep"].item(), like=given["in.txt"])
+    assert_within(emb.permute(2, 0, 1).reshape(1, -1), given["act.emb"], DIT_TOLERANCE)
+
+
+def test_a_shifted_block_of_the_7b_equals_the_recorded_one() -> None:
+    given = tensors("dit_7b_tiny_block1")
+    block = Block(TINY["7b"], index=1)
+    block.load_state_dict({name: value for name, value in given.items() if name[:3] not in ("in.", "out")})
+    layout = window_layout((2, 3, 5), len(given["in.txt"]), CPU, shifted=True)
+    emb = RecordedEmbedding(given["in.emb"]).emb
+    vid, txt = block(given["in.vid"], given["in.txt"], emb, layout)
+    assert_within(vid, given["out.vid"], DIT_TOLERANCE)
+    assert_within(txt, given["out.txt"], DIT_TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_input_is_computed_and_returned_in_half_precision(dtype: torch.dtype) -> None:
+    given, dit = tensors("dit_3b_tiny_small_detail"), tiny_dit("3b")
+    exact = run_dit(dit, given)
+    half = run_dit(dit, {**given, "in.vid": given["in.vid"].to(dtype)})
+    assert half.dtype == dtype
+    assert (half.float() - exact).abs().mean() < exact.abs().mean() * 20 * torch.finfo(dtype).eps
+
+
+def test_a_change_is_gated_in_single_precision_and_rounded_once() -> None:
+    x, change = torch.zeros(1, 2, dtype=torch.bfloat16), torch.full((1, 2), 1.5, dtype=torch.bfloat16)
+    gates = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.001953125]])  # 1.001953125 is 1 in bfloat16
+    assert leave(x, change, gates).tolist() == [[1.5, torch.tensor(1.5 * 1.001953125).bfloat16().item()]]
+    assert leave(x, change, gates * 3).tolist()[0] == [4.5, torch.tensor(4.5 * 1.001953125).bfloat16().item()]
+
+
+@pytest.mark.parametrize("row", table("windows"), ids=lambda row: "x".join(map(str, row["size_tokens"])))
+def test_windows_are_cut_as_in_the_reference(row: dict[str, list[int]]) -> None:
+    for method, shifted in (("720pwin_by_size_bysize", False), ("720pswin_by_size_bysize", True)):
+        t, h, w = window_spans(tuple(row["size_tokens"]), shifted)  # type: ignore[arg-type]
+        assert [[*a, *b, *c] for c in w for b in h for a in t] == row[method]
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("grid", [(1, 1, 1), (5, 22, 21), (2, 20, 34), (3, 7, 50)])
+def test_each_window_is_packed_as_its_tokens_in_order_and_then_the_text(grid: Grid, shifted: bool) -> None:
+    text_length = 3
+    layout = window_layout(grid, text_length, CPU, shifted=shifted)
+    numbers = torch.arange(grid[0] * grid[1] * grid[2])
+    packed = torch.cat((numbers, torch.tensor([-1, -2, -3])))[layout.pack]
+    sequences = sorted(sequence.tolist() for sequence in packed.split(layout.lengths))
+
+    t, h, w = window_spans(grid, shifted)
+    tokens = numbers.view(grid)
+    expected = [
+        [*tokens[slice(*a), slice(*b), slice(*c)].flatten().tolist(), -1, -2, -3] for a in t for b in h for c in w
+    ]
+    assert sequences == sorted(expected)
+    assert packed[layout.video_rows].tolist() == numbers.tolist()
+    assert packed[layout.text_rows].tolist() == [[-1, -2, -3]] * len(expected)
+
+
+def test_windows_of_equal_length_lie_side_by_side() -> None:
+    lengths = window_layout((6, 45, 80), 58, CPU, shifted=True).lengths
+    assert list(lengths) == sorted(lengths)
+    assert len(set(lengths)) < len(lengths)
+
+
+@pytest.mark.parametrize("name", ["", "_fp16freqs", "_bf16freqs"])
+@pytest.mark.parametrize(("size", "rope"), [("3b", CountedRope(128)), ("7b", CentredRope(64))])
+def test_heads_turn_as_recorded_in_each_type_of_stored_frequencies(size: str, rope: Rope, name: str) -> None:
+    given = tensors("rope_head128")
+    dtype = {"": torch.float32, "_fp16freqs": torch.float16, "_bf16freqs": torch.bfloat16}[name]
+    rope.rope.freqs = given[f"freqs{size}"].to(dtype)
+    windows = [Layout.of(([(0, t)], [(0, h)], [(0, w)]), 5, CPU) for t, h, w in given["in.window_shapes"].tolist()]
+    angles = torch.cat([rope.video_angles(window, text_length=5) for window in windows])
+
+    assert_within(angles.repeat_interleave(2, dim=-1), given[f"angles{size}{name}.vid"].float(), 1e-6)
+    for head in ("q", "k") if not name else ("q",):
+        turned = turn_(given[f"in.vid_{head}"].clone(), angles)
+        assert_within(turned, given[f"out{size}{name}.vid_{head}"], 2e-6)
+
+
+def test_text_turns_in_the_3b_and_stays_in_the_7b() -> None:
+    given = tensors("rope_head128")
+    angles = CountedRope(128).text_angles(5).repeat(3, 1)  # recorded once for each of three windows
+    for head in ("q", "k"):
+        assert_within(turn_(given[f"in.txt_{head}"].clone(), angles), given[f"out3b.txt_{head}"], 2e-6)
+    assert CentredRope(64).text_angles(5) is None
+
+
+def test_frequencies_stored_in_fp8_are_used_as_they_are() -> None:
+    rope = CentredRope(64)
+    rope.rope.freqs = rope.rope.freqs.to(torch.float8_e4m3fn)
+    assert rope.rope.angles(torch.tensor([1.0])).max() == 416  # 402 has no better neighbour in e4m3
+
+
+@pytest.mark.parametrize("lengths", [(4,), (2, 2, 3), (1, 5, 5, 1)])
+def test_attention_stays_within_each_sequence(lengths: tuple[int, ...]) -> None:
+    q, k, v = torch.randn(3, sum(lengths), 2, 8, generator=torch.Generator().manual_seed(0))
+    out = attend(q, k, v, lengths)
+    for part, a, b, c in zip(*(x.split(lengths) for x in (out, q, k, v)), strict=True):
+        weights = torch.einsum("qhd,khd->hqk", a, b).div(8**0.5).softmax(-1)
+        assert_within(part, torch.einsum("hqk,khd->qhd", weights, c), 1e-6)
+
+
+def test_attention_refuses_lengths_that_do_not_add_up() -> None:
+    with pytest.raises(ValueError, match="sequences of 5 rows in all, but 4 rows"):
+        attend(*torch.zeros(3, 4, 1, 8), lengths=(2, 3))

@@ -1,0 +1,49 @@
+"""SeedVR2's recorded reference tensors, the committed choice or the complete set, and the tiny models they are of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDERS = (REPOSITORY / "tests" / "golden" / "seedvr2", REPOSITORY.parent / "shared" / "golden" / "seedvr2")
+TINY = {
+    "3b": replace(SEEDVR2_3B, dim=64, heads=2, head_dim=32, layers=6, text_dim=40, shared_from=3),
+    "7b": replace(SEEDVR2_7B, dim=64, heads=2, head_dim=32, layers=4, text_dim=40, shared_from=4),
+}
+
+
+def recorded(name: str) -> Path:
+    for folder in FOLDERS:
+        if (folder / name).exists():
+            return folder / name
+    pytest.skip(f"{name} is not part of the committed choice")
+
+
+def tensors(name: str) -> dict[str, Tensor]:
+    return load_file(recorded(f"{name}.safetensors"))
+
+
+def table(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(recorded(f"{name}.json").read_text())["rows"]
+    return rows
+
+
+def tiny_dit(size: str) -> Dit:
+    dit = Dit(TINY[size])
+    dit.load_state_dict(tensors(f"dit_{size}_tiny_weights"))
+    return dit.eval()
+
+
+def run_dit(dit: Dit, case: dict[str, Tensor]) -> Tensor:
+    frames, height, width = case["in.vid_shape"][0].tolist()
+    latent = case["in.vid"].view(frames, height, width, 33)
+    return dit(latent, case["in.txt"], case["in.timestep"].item()).reshape(-1, 16)
