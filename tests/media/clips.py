@@ -73,8 +73,9 @@ def hidden_vp8_frames(folder: Path) -> Path:
 
 def cover_art_first(folder: Path) -> Path:
     ffmpeg(*source(size="200x200"), "-frames:v", "1", folder / "cover.png")
-    ffmpeg("-i", folder / "cover.png", *source(), *sine(), "-map", "0", "-map", "1", "-map", "2", "-c:v:0", "copy",
-           "-c:v:1", "libx264", "-pix_fmt", "yuv420p", "-disposition:v:0", "attached_pic", folder / "art.mp4")  # fmt: skip
+    ffmpeg("-i", folder / "cover.png", *source(), *sine(), "-map", "0", "-map", "1", "-map", "2",
+           "-c:v:0", "copy", "-c:v:1", "libx264", "-pix_fmt", "yuv420p", "-disposition:v:0", "attached_pic",
+           folder / "art.mp4")  # fmt: skip
     return folder / "art.mp4"
 
 
@@ -142,8 +143,8 @@ def solid(path: Path, rgb: tuple[int, int, int], *, matrix: str, color_range: st
     width, height = map(int, size.split("x"))
     raw = path.with_suffix(".yuv")
     raw.write_bytes(b"".join(bytes([value]) * (width * height) for value in yuv(rgb, matrix, color_range)) * 2)
-    ffmpeg("-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", size, "-r", "24", "-i", raw, "-vf", tags(name, name, color_range),
-           "-c:v", "libx264", "-qp", "0", path)  # fmt: skip
+    ffmpeg("-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", size, "-r", "24", "-i", raw,
+           "-vf", tags(name, name, color_range), "-c:v", "libx264", "-qp", "0", path)  # fmt: skip
     return path
 
 

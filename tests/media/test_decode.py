@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 
 import numpy as np
 import psutil
 import pytest
-from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
 
+from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
 from upres.errors import InvalidInput, InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader
 from upres.media.probe import probe
@@ -32,7 +33,7 @@ def test_every_frame_comes_out_once_in_the_promised_size(kind, clip):
 def test_a_variable_rate_neither_repeats_nor_drops_frames(tmp_path):
     frames = read_all(variable_rate(tmp_path))
     assert len(frames) == 14
-    assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
+    assert all((a != b).any() for a, b in itertools.pairwise(frames))
 
 
 @pytest.mark.parametrize("block", [1, 7, 24, 100])
@@ -47,7 +48,7 @@ def test_blocks_are_independent_contiguous_arrays(clip):
     with FrameReader(probe(clip("h264 mp4")), 4) as reader:
         blocks = list(reader)
     assert all(frames.flags.c_contiguous for frames in blocks)
-    assert not any(np.shares_memory(a, b) for a, b in zip(blocks, blocks[1:], strict=False))
+    assert not any(np.shares_memory(a, b) for a, b in itertools.pairwise(blocks))
 
 
 def test_rotation_is_applied_in_the_right_direction(tmp_path):

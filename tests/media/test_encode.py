@@ -11,8 +11,8 @@ import av
 import numpy as np
 import psutil
 import pytest
-from media.clips import moving_gradient, packets
 
+from media.clips import moving_gradient, packets
 from upres.errors import DiskFull, InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter
@@ -37,7 +37,7 @@ def psnr_db(a, b):
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
 
 
-@pytest.mark.parametrize("count", [1, 2, 23])
+@pytest.mark.parametrize("count", [1, 23])
 @pytest.mark.parametrize("rate", ["24000/1001", "30000/1001", "25", "1/2", "1000", "168/11"])
 def test_the_file_holds_every_frame_at_exactly_the_rate(rate, count, tmp_path):
     path = write(tmp_path / "a.mp4", moving_gradient(count), Fraction(rate))

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import av
 import pytest
-from media.clips import H264, ffmpeg, moving_gradient, packets, sine, source
 
+from media.clips import H264, ffmpeg, moving_gradient, packets, sine, source
 from upres.errors import DiskFull, MediaFailed
 from upres.media.encode import FrameWriter, mux
 from upres.media.probe import probe
@@ -68,6 +68,12 @@ def test_sound_that_mp4_cannot_hold_becomes_aac_with_a_warning(codec, restored, 
     (warning,) = mux(restored, probe(tmp_path / "in.mkv"), tmp_path / "out.mp4")
     assert "converted to AAC" in warning
     assert tracks(tmp_path / "out.mp4") == [("video", "h264"), ("audio", "aac")]
+
+
+def test_sound_of_an_unknown_codec_is_dropped_and_the_rest_carried(restored, tmp_path, clip):
+    info = dataclasses.replace(probe(clip("two audio tracks")), audio=("unknown", "flac"))
+    assert mux(restored, info, tmp_path / "out.mp4") == ("sound track 1 is dropped: its codec is unknown",)
+    assert tracks(tmp_path / "out.mp4") == [("video", "h264"), ("audio", "flac")]
 
 
 SUBTITLES = "1\n00:00:00,100 --> 00:00:00,600\nHello\n"

@@ -17,6 +17,7 @@ import numpy as np
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import STALL_S, FfmpegProcess
+from upres.media.inspector import UNKNOWN_CODEC
 from upres.media.probe import CONTAINERS, MediaInfo
 
 ENCODER_THREADS = min(16, os.cpu_count() or 1)  # each of x264's frame threads holds frames of its own
@@ -155,13 +156,18 @@ def _mux_arguments(video: Path, source: MediaInfo, output: Path, tracks: Sequenc
 def _sound_arguments(source: MediaInfo) -> tuple[list[str], list[str]]:
     arguments: list[str] = []
     warnings: list[str] = []
+    carried = 0
     for track, codec in enumerate(source.audio):
+        if codec == UNKNOWN_CODEC:
+            warnings.append(f"sound track {track + 1} is dropped: its codec is unknown")
+            continue
         arguments += ["-map", f"1:a:{track}"]
         if codec in COPIED_SOUND:
-            arguments += [f"-c:a:{track}", "copy"]
+            arguments += [f"-c:a:{carried}", "copy"]
         else:
-            arguments += [f"-c:a:{track}", "aac", f"-b:a:{track}", "192k"]
+            arguments += [f"-c:a:{carried}", "aac", f"-b:a:{carried}", "192k"]
             warnings.append(f"sound track {track + 1} ({codec}) is converted to AAC")
+        carried += 1
     return arguments, warnings
 
 

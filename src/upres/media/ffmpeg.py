@@ -129,6 +129,7 @@ class FfmpegProcess:
                         sent += pipe.write(view[sent : sent + PIPE_BYTES])
             except OSError:  # EPIPE; EINVAL on Windows
                 self._reap()
+                self._refuse_if_stopped()
                 raise self._failure() from None
         self._refuse_if_stopped()
 

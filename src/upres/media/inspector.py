@@ -1,7 +1,7 @@
 """The child process of `probe`: opens one untrusted file and prints what it is, as JSON.
 
-Run by its path, never imported: it must start fast and may crash. Knows nothing of the rest of Upres (importing the
-package would cost more than the work itself), of what is worth a warning, or of how the facts are used.
+Run by its path: it must start fast and may crash. Knows nothing of the rest of Upres (importing the package would cost
+more than the work itself), of what is worth a warning, or of how the facts are used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import json
 import signal
 import statistics
+import struct
 import sys
 import warnings
 from array import array
@@ -32,6 +33,7 @@ TRANSFER = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240
 MATRIX = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
           10: "bt2020c", 14: "ictcp"}  # fmt: skip
 RANGE = {1: "tv", 2: "pc"}
+UNKNOWN_CODEC = "unknown"
 
 Facts = dict[str, Any]
 
@@ -91,8 +93,9 @@ def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
                 wrong = f"is an animated {image_format} of {frames} frames"
                 raise Refused("unsupported_media", wrong, "convert it to MP4")
             image.load()
-            swapped = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 lie on their side
-            size = (image.height, image.width) if swapped else image.size
+            size = (
+                (image.height, image.width) if exif_orientation(image) >= 5 else image.size
+            )  # 5 to 8 lie on their side
             mode, has_alpha = image.mode, bool(image.has_transparency_data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("invalid_input", f"has more than {max_pixels} pixels", "reduce its size") from error
@@ -101,6 +104,14 @@ def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     name, bits = image_format.lower(), png_bits(path) if image_format == "PNG" else 8
     return {"kind": "image", "format": name, "codec": name, "width": size[0], "height": size[1], "frames": 1,
             "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha}  # fmt: skip
+
+
+def exif_orientation(image: Any) -> int:
+    """1 to 8; 1, upright, also when the EXIF block is damaged: that is no reason to refuse the picture."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except (SyntaxError, ValueError, TypeError, OSError, struct.error):
+        return 1
 
 
 def png_bits(path: str) -> int:
@@ -214,7 +225,7 @@ def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
 
 
 def codec_name(stream: Any) -> str:
-    return "unknown" if stream.codec_context is None else str(stream.codec_context.codec.canonical_name)
+    return UNKNOWN_CODEC if stream.codec_context is None else str(stream.codec_context.codec.canonical_name)
 
 
 def hints(stream: Any) -> list[Fraction]:
