@@ -17,7 +17,7 @@ class CompactConfig:
     """`channels` wide, `depth` convolutions between the first and the last; every second one closes a skip."""
 
     channels: int = 48
-    depth: int = 8
+    depth: int = 6
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.depth < 2 or self.depth % 2:
