@@ -11,11 +11,12 @@ from typing import Annotated, Any, TypeVar
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from upres.engine import Engine
 from upres.errors import InvalidParameter, UploadTooLarge, UpresError
@@ -61,6 +62,28 @@ def problem(
     return kind(body.model_dump(), status, headers=headers)
 
 
+class Download(FileResponse):
+    """A file, whole or by ranges; a range that cannot be served is a problem like any other, not plain text."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = None
+
+        async def checked(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+                size = Headers(raw=message["headers"]).get("content-range")
+                asked = f"Range {Headers(scope=scope)['range']} cannot be served"
+                refused = problem(message["status"], "invalid_range", asked,
+                                  "ask for bytes that the file has, as in bytes=0-99",
+                                  headers={"content-range": size} if size is not None else None)  # fmt: skip
+            elif refused is None:
+                await send(message)
+
+        await super().__call__(scope, receive, checked)
+        if refused is not None:
+            await refused(scope, receive, send)
+
+
 def install_problems(app: FastAPI) -> None:
     """Replaces FastAPI's HTML, text and 422 replies."""
     app.add_exception_handler(UpresError, _on_upres_error)
@@ -79,8 +102,8 @@ def _on_upres_error(_: Request, error: Exception) -> Response:
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "_")
     asked = f"{phrase}: {request.method} {request.url.path}"
+    code = phrase.lower().replace(" ", "_")
     return problem(error.status_code, code, asked, "GET /docs lists every route", headers=error.headers)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from upres.errors import InvalidParameter, UpresError
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, EngineDep, SettingsDep, get, json_object
+from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import TaskSpec, order
 from upres.version import __version__
@@ -140,4 +140,4 @@ def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
 def download(task_id: str, engine: EngineDep) -> FileResponse:
     path = engine.output(task_id)
     media_type = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return FileResponse(path, media_type=media_type, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
+    return Download(path, media_type=media_type, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})

@@ -56,7 +56,7 @@ def safe_name(name: str) -> str:
         stem = "upload"
     elif _RESERVED.match(stem):
         stem = f"_{stem}"
-    return stem.encode()[: NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+    return stem.encode()[: NAME_BYTES - len(suffix)].decode(errors="ignore").rstrip(" .") + suffix
 
 
 async def receive(request: Request, directory: Path, max_mb: int) -> Upload:
