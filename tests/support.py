@@ -24,7 +24,8 @@ def ffmpeg(*arguments: str | Path) -> None:
 def make_video(
     path: Path, *, frames: int = 9, size: str = "64x48", rate: str = "24000/1001", sound: bool = True
 ) -> Path:
-    inputs = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}"]
+    """A test picture whose colours turn from frame to frame, so that no two frames look alike."""
+    inputs = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate},hue=h=67*n"]
     if sound:
         inputs += ["-f", "lavfi", "-i", "sine=440"]
     ffmpeg(*inputs, "-frames:v", str(frames), "-shortest", "-pix_fmt", "yuv420p", path)

@@ -13,7 +13,7 @@ from upres.restore.plan import Size
 
 def to_model(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     """`T H W C` uint8 -> `T C H W` float32, [-1, 1]."""
-    tensor = torch.from_numpy(frames).to(device)
+    tensor = torch.from_numpy(np.require(frames, requirements="W")).to(device)
     return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 

@@ -20,7 +20,7 @@ from upres.errors import GpuBusy
 from upres.settings import Settings
 from upres.tasks import Task, TaskSpec, TaskState
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -48,7 +48,7 @@ def workers_of(settings: Settings) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be killed in the middle of, wherever it runs."""
-    return make_video(tmp_path_factory.mktemp("media") / "long.mp4", frames=600, size="160x120", sound=False)
+    return make_video(tmp_path_factory.mktemp("media") / "long.mp4", frames=300, size="96x72", sound=False)
 
 
 def running(engine: LocalEngine, task: Task) -> int:
@@ -75,7 +75,7 @@ def test_a_killed_workers_task_is_finished_by_the_next_one(fresh_engine: LocalEn
     os.kill(running(fresh_engine, task), signal.SIGKILL)
     task = fresh_engine.wait(task.id, PATIENCE_S)
     assert task.state is TaskState.COMPLETED and task.attempt == 2
-    assert task.result is not None and task.result.frames == 600
+    assert task.result is not None and task.result.frames == 300
 
 
 def test_cancelling_a_running_task_leaves_no_file_and_a_worker_that_goes_on(
