@@ -75,7 +75,7 @@ def test_the_whole_transformer_equals_the_recorded_velocity(size: str, case: str
 @pytest.mark.parametrize(("size", "case"), CASES)
 def test_everything_after_the_time_embedding_equals_the_recorded_velocity(size: str, case: str) -> None:
     given, dit = tensors(f"dit_{size}_tiny_{case}"), tiny_dit(size)
-    dit.emb_in = RecordedEmbedding(given["act.emb"])  # type: ignore[assignment]
+    dit.emb_in = RecordedEmbedding(given["act.emb"])
     assert_within(run_dit(dit, given), given["out.vid_sample"], DIT_TOLERANCE)
 
 
@@ -116,7 +116,7 @@ def test_a_change_is_gated_in_single_precision_and_rounded_once() -> None:
 @pytest.mark.parametrize("row", table("windows"), ids=lambda row: "x".join(map(str, row["size_tokens"])))
 def test_windows_are_cut_as_in_the_reference(row: dict[str, list[int]]) -> None:
     for method, shifted in (("720pwin_by_size_bysize", False), ("720pswin_by_size_bysize", True)):
-        t, h, w = window_spans(tuple(row["size_tokens"]), shifted)  # type: ignore[arg-type]
+        t, h, w = window_spans(tuple(row["size_tokens"]), shifted)
         assert [[*a, *b, *c] for c in w for b in h for a in t] == row[method]
 
 

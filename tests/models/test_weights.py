@@ -16,8 +16,9 @@ from torch import Tensor
 from gguf_writer import BF16, F16, Q4_K, plain, q8_0, write_gguf
 from seedvr2_recorded import TINY, run_dit, tensors, tiny_dit
 from upres.errors import FileMissing, WeightsInvalid
-from upres.models.seedvr2.checkpoint import Kind, load_dit, recognise
+from upres.models.seedvr2.checkpoint import Kind, load_dit, load_vae, recognise
 from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
+from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
 from upres.models.weights import quantised
 from upres.models.weights.assign import assign
 from upres.models.weights.containers import open_weights
@@ -109,7 +110,7 @@ def test_a_gguf_file_is_kept_packed_and_computes_what_its_unpacked_values_do(
     wide, given = tiny_dit("3b"), tensors("dit_3b_tiny_small_detail")
     for name, module in dit.named_modules():
         if isinstance(module, Linear):
-            wide.get_submodule(name).weight.data = module.dense_weight(torch.float32)  # type: ignore[union-attr]
+            wide.get_submodule(name).weight.data = module.dense_weight(torch.float32)
     with torch.inference_mode():
         velocity = run_dit(dit, given)
         assert torch.equal(velocity, run_dit(wide, given))
@@ -244,16 +245,16 @@ def test_linear_weights_settle_once_into_the_computing_type_unless_stored_smalle
     assert linear.weight.dtype == torch.float8_e4m3fn
 
 
-def shapes_of(config: DitConfig) -> dict[str, tuple[int, ...]]:
+def shapes_of(config: DitConfig | VaeConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Dit(config).state_dict().items()}
+        model = Dit(config) if isinstance(config, DitConfig) else VideoVae(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def test_each_kind_of_file_is_recognised_by_its_keys_and_shapes() -> None:
     assert recognise(shapes_of(SEEDVR2_3B)) == Kind.DIT_3B
     assert recognise(shapes_of(SEEDVR2_7B)) == Kind.DIT_7B
-    vae = {"encoder.conv_in.weight": (128, 3, 3, 3, 3), "decoder.conv_in.weight": (512, 16, 3, 3, 3)}
-    assert recognise(vae) == Kind.VAE
+    assert recognise(shapes_of(SEEDVR2_VAE)) == Kind.VAE
     assert recognise(shapes_of(TINY["3b"])) is None
 
 
@@ -270,15 +271,19 @@ def sparse_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
     return path
 
 
-def test_a_file_of_full_size_loads_onto_its_recognised_model(tmp_path: Path) -> None:
+def test_a_transformer_of_full_size_loads_onto_its_recognised_configuration(tmp_path: Path) -> None:
     dit = load_dit(sparse_safetensors(tmp_path / "any name", shapes_of(SEEDVR2_3B)), CPU, torch.float32)
     assert dit.config == SEEDVR2_3B
-    assert not any(tensor.is_meta for tensor in dit.state_dict().values())
+    assert {tensor.device for tensor in dit.state_dict().values()} == {CPU}
+
+
+def test_a_vae_of_full_size_loads_in_the_type_asked_for(tmp_path: Path) -> None:
+    vae = load_vae(sparse_safetensors(tmp_path / "any name", shapes_of(SEEDVR2_VAE)), CPU, torch.bfloat16)
+    assert {(tensor.device, tensor.dtype) for tensor in vae.state_dict().values()} == {(CPU, torch.bfloat16)}
 
 
 def test_a_vae_given_for_a_transformer_is_called_by_its_name(tmp_path: Path) -> None:
-    shapes = {"encoder.conv_in.weight": (128, 3, 3, 3, 3), "decoder.conv_in.weight": (512, 16, 3, 3, 3)}
-    path = sparse_safetensors(tmp_path / "ema.safetensors", shapes)
+    path = sparse_safetensors(tmp_path / "ema.safetensors", shapes_of(SEEDVR2_VAE))
     with pytest.raises(WeightsInvalid, match=r"ema.safetensors: this is a SeedVR2 VAE") as caught:
         load_dit(path, CPU, torch.float32)
     assert caught.value.remedy == "give a SeedVR2 3B transformer or SeedVR2 7B transformer"

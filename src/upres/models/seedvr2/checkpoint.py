@@ -10,6 +10,7 @@ import torch
 
 from upres.errors import WeightsInvalid
 from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
+from upres.models.seedvr2.vae import SEEDVR2_VAE, VideoVae
 from upres.models.weights.assign import assign
 from upres.models.weights.containers import open_weights
 from upres.models.weights.file import WeightsFile
@@ -49,6 +50,16 @@ def load_dit(path: Path, device: torch.device, dtype: torch.dtype) -> Dit:
         if isinstance(module, Linear):
             module.settle(dtype)
     return dit.eval()
+
+
+def load_vae(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVae:
+    """`dtype` is what the autoencoder computes in, throughout."""
+    file = open_weights(path)
+    expect(file, Kind.VAE)
+    with torch.device("meta"):
+        vae = VideoVae(SEEDVR2_VAE)
+    assign(vae, file, device)
+    return vae.to(dtype).eval()
 
 
 def expect(file: WeightsFile, *kinds: Kind) -> Kind:

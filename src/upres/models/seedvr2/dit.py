@@ -32,7 +32,6 @@ MODULATIONS = 2 * 3  # (attention, mlp) x (shift, scale, gate)
 @dataclass(frozen=True, slots=True)
 class DitConfig:
     dim: int
-    heads: int
     layers: int
     text_dim: int
     head_dim: int
@@ -45,7 +44,6 @@ class DitConfig:
 
 SEEDVR2_3B = DitConfig(
     dim=2560,
-    heads=20,
     layers=32,
     text_dim=5120,
     head_dim=128,
@@ -57,7 +55,6 @@ SEEDVR2_3B = DitConfig(
 )
 SEEDVR2_7B = DitConfig(
     dim=3072,
-    heads=24,
     layers=36,
     text_dim=5120,
     head_dim=128,

@@ -7,6 +7,7 @@ published half-precision files were always run so, and the 7B's angles (up to 40
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from einops import rearrange, repeat
@@ -30,7 +31,7 @@ class Frequencies(nn.Module):
         return (positions.to(freqs.dtype)[:, None] * freqs).float()
 
 
-class Rope(nn.Module):
+class Rope(nn.Module, ABC):
     """Turns the leading pairs of each head, a third of them for each of time, height and width."""
 
     def __init__(self, freqs: Tensor) -> None:
@@ -50,12 +51,13 @@ class Rope(nn.Module):
             dim=-1,
         )
 
+    @abstractmethod
     def positions(self, axes: tuple[Axis, Axis, Axis], text_length: int) -> tuple[Tensor, Tensor, Tensor]:
-        raise NotImplementedError
+        """Of the coordinates of each axis."""
 
+    @abstractmethod
     def text_angles(self, text_length: int) -> Tensor | None:
         """(text length, pairs), or None where text is not turned."""
-        raise NotImplementedError
 
 
 class CountedRope(Rope):

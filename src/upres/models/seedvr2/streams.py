@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from torch import nn
 
@@ -22,8 +22,8 @@ class Streams(nn.Module, Generic[M]):
 
     @property
     def video(self) -> M:
-        return self.get_submodule(self._video)  # type: ignore[return-value]
+        return cast(M, self.get_submodule(self._video))
 
     @property
     def text(self) -> M:
-        return self.get_submodule(self._text)  # type: ignore[return-value]
+        return cast(M, self.get_submodule(self._text))

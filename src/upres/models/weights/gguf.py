@@ -10,8 +10,8 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -60,10 +60,10 @@ class GgufFile:
                 yield name, _read(stream, info)
 
 
-def _read(stream: BinaryIO, info: TensorInfo) -> Tensor | Packed:
+def _read(stream: BufferedReader, info: TensorInfo) -> Tensor | Packed:
     memory = bytearray(info.bytes)
     stream.seek(info.offset)
-    stream.readinto(memory)  # type: ignore[attr-defined]  # of every buffered file
+    stream.readinto(memory)
     raw = torch.frombuffer(memory, dtype=torch.uint8)
     if isinstance(info.type, BlockType):
         return Packed(raw.view(-1, info.type.bytes), Quantised(info.type, info.shape))
@@ -73,7 +73,7 @@ def _read(stream: BinaryIO, info: TensorInfo) -> Tensor | Packed:
 class _Header:
     """Reads little-endian values one after the other; a file that ends too early is invalid."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
+    def __init__(self, stream: BufferedReader, path: Path) -> None:
         self.stream, self.path, self.file_bytes = stream, path, path.stat().st_size
 
     def invalid(self, what: str) -> WeightsInvalid:
