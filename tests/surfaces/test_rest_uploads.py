@@ -105,8 +105,9 @@ def test_an_upload_never_lies_in_memory_whole(fresh_settings: Settings) -> None:
     ("sent", "kept"),
     [("中文.png", "中文.png"), ("видео клип.png", "видео клип.png"), ("👩‍👩‍👧 día.png", "👩‍👩‍👧 día.png"),
      ("../../etc/x.png", "x.png"), ("..\\..\\x.png", "x.png"), ("C:\\fakepath\\x.png", "x.png"),
-     ("/abs/x.png", "x.png"),     ("..", "upload"), (".png", "upload.png"), (" .png", "upload.png"), ("nul.png", "_nul.png"),
-     ("a\x01b\x7f.png", "ab.png"),     ("a:b*c?.png", "a_b_c_.png"), ("\u202egnp.exe.png", "gnp.exe.png"), ("-rf.png", "-rf.png"), ("a.png. ", "a.png"),
+     ("/abs/x.png", "x.png"), ("..", "upload"), (".png", "upload.png"), (" .png", "upload.png"),
+     ("nul.png", "_nul.png"), ("a\x01b\x7f.png", "ab.png"), ("a:b*c?.png", "a_b_c_.png"),
+     ("\u202egnp.exe.png", "gnp.exe.png"), ("-rf.png", "-rf.png"), ("a.png. ", "a.png"),
      ("x" * 251 + ".png", "x" * 196 + ".png"), ("片" * 90 + ".png", "片" * 65 + ".png")],
 )  # fmt: skip
 def test_a_file_keeps_its_name_as_far_as_that_is_safe(
