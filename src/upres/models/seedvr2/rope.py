@@ -27,7 +27,7 @@ class Frequencies(nn.Module):
 
     def angles(self, positions: Tensor) -> Tensor:
         """(n) -> (n, frequencies), float32 holding values rounded to the type of the checkpoint's frequencies."""
-        freqs = self.freqs if self.freqs.dtype.itemsize > 1 else self.freqs.bfloat16()  # no arithmetic in fp8
+        freqs = self.freqs if self.freqs.dtype.itemsize > 1 else self.freqs.bfloat16()  # fp8 has no 61
         return (positions.to(freqs.dtype)[:, None] * freqs).float()
 
 
