@@ -72,11 +72,28 @@ def hidden_vp8_frames(folder: Path) -> Path:
 
 
 def cover_art_first(folder: Path) -> Path:
+    """The art is track 0 of the demuxer: moov's udta box, which holds it, is moved before the trak boxes."""
     ffmpeg(*source(size="200x200"), "-frames:v", "1", folder / "cover.png")
     ffmpeg("-i", folder / "cover.png", *source(), *sine(), "-map", "0", "-map", "1", "-map", "2",
            "-c:v:0", "copy", "-c:v:1", "libx264", "-pix_fmt", "yuv420p", "-disposition:v:0", "attached_pic",
            folder / "art.mp4")  # fmt: skip
-    return folder / "art.mp4"
+    moved = [
+        box if box[4:8] != b"moov"
+        else box[:8] + b"".join(sorted(boxes(box[8:]), key=lambda inner: inner[4:8] == b"trak"))
+        for box in boxes((folder / "art.mp4").read_bytes())
+    ]  # fmt: skip
+    (folder / "first.mp4").write_bytes(b"".join(moved))
+    return folder / "first.mp4"
+
+
+def boxes(data: bytes) -> list[bytes]:
+    """The boxes of an MP4 level, each with its head (ISO/IEC 14496-12, 4.2)."""
+    found = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        found.append(data[:size])
+        data = data[size:]
+    return found
 
 
 def size_change(folder: Path) -> Path:

@@ -90,12 +90,17 @@ def test_frames_of_another_shape_or_type_are_refused(frames, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def write_until_the_file_exists(writer, path):
+    while not path.exists():
+        writer.write(moving_gradient(20))
+
+
 def test_an_exception_inside_leaves_no_file(tmp_path):
     with (
         pytest.raises(KeyError),
         FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
     ):
-        writer.write(moving_gradient(5))
+        write_until_the_file_exists(writer, tmp_path / "a.mp4")
         raise KeyError
     assert not os.listdir(tmp_path)
 
@@ -115,10 +120,20 @@ def test_an_encoder_killed_mid_way_is_a_failure_and_leaves_no_file(when, tmp_pat
         pytest.raises(MediaFailed, match="killed by signal 9"),
         FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
     ):
-        writer.write(moving_gradient(20))
+        write_until_the_file_exists(writer, tmp_path / "a.mp4")
         os.kill(writer._process.pid, signal.SIGKILL)
         while when == "writing":
             writer.write(moving_gradient(20))
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_of_fewer_frames_than_were_given_is_a_failure(tmp_path):
+    with (
+        pytest.raises(MediaFailed, match=r"a\.mp4 holds 5 frames of 6 given"),
+        FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
+    ):
+        writer.write(moving_gradient(5))
+        writer.frames_written += 1
     assert not os.listdir(tmp_path)
 
 
@@ -129,7 +144,7 @@ def test_an_encoder_ended_early_but_politely_is_a_failure(tmp_path):
         FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer,
     ):
         for _ in range(50):
-            writer.write(moving_gradient(20))
+            write_until_the_file_exists(writer, tmp_path / "a.mp4")
         os.kill(writer._process.pid, signal.SIGTERM)
     assert not os.listdir(tmp_path)
 

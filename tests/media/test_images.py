@@ -60,6 +60,7 @@ def test_exif_orientation_is_applied(orientation, tmp_path):
     assert np.array_equal(read(path), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*EXIF data:UserWarning")  # Pillow's, as a user would see it in the log
 def test_a_damaged_exif_block_does_not_refuse_the_picture(tmp_path):
     for number, junk in enumerate((b"junk", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\x01")):
         path = save(tmp_path / f"{number}.png", Image.fromarray(RGB), exif=b"Exif\0\0" + junk)
