@@ -87,8 +87,9 @@ def test_a_safetensors_file_loads_in_its_own_type(
 def test_stored_half_and_eighth_precision_compute_what_their_widened_values_do(
     weights: dict[str, Tensor], dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    # as in the published mixed files, one block keeps a wider type; frequencies are compared elsewhere
-    small = {n: v if ".5." in n or "freqs" in n else v.to(dtype) for n, v in weights.items()}
+    # published files mix types, from block to block and perhaps within one; frequencies are compared elsewhere
+    wide_keys = ("freqs", ".5.", "blocks.0.ada.vid.attn_gate")
+    small = {n: v if any(key in n for key in wide_keys) else v.to(dtype) for n, v in weights.items()}
     save_file(small, tmp_path / "mixed")
     save_file({name: value.float() for name, value in small.items()}, tmp_path / "wide")
     given = tensors("dit_3b_tiny_small_detail")
@@ -258,12 +259,12 @@ def test_each_kind_of_file_is_recognised_by_its_keys_and_shapes() -> None:
     assert recognise(shapes_of(TINY["3b"])) is None
 
 
-def sparse_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
-    """A file of full size, all zeros, that takes no room on the disk."""
+def sparse_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], wide: str = "") -> Path:
+    """A half-precision file of full size, all zeros, that takes no room on the disk. `wide` is a key of 32 bits."""
     header, end = {}, 0
     for name, shape in shapes.items():
-        start, end = end, end + 2 * torch.Size(shape).numel()
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": (start, end)}
+        start, end = end, end + (4 if name == wide else 2) * torch.Size(shape).numel()
+        header[name] = {"dtype": "F32" if name == wide else "F16", "shape": shape, "data_offsets": (start, end)}
     text = json.dumps(header).encode()
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
@@ -272,9 +273,11 @@ def sparse_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
 
 
 def test_a_transformer_of_full_size_loads_onto_its_recognised_configuration(tmp_path: Path) -> None:
-    dit = load_dit(sparse_safetensors(tmp_path / "any name", shapes_of(SEEDVR2_3B)), CPU, torch.float32)
+    path = sparse_safetensors(tmp_path / "any name", shapes_of(SEEDVR2_3B), wide="txt_in.bias")
+    dit = load_dit(path, CPU, torch.float16)
     assert dit.config == SEEDVR2_3B
     assert {tensor.device for tensor in dit.state_dict().values()} == {CPU}
+    assert dit.txt_in.bias.dtype == torch.float16, "a wider weight than is computed with is rounded once, at load"
 
 
 def test_a_vae_of_full_size_loads_in_the_type_asked_for(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_EPS = 1e-5
+MODULATION_NAMES = ("attn_shift", "attn_scale", "attn_gate", "mlp_shift", "mlp_scale", "mlp_gate")
 
 
 def rms(x: Tensor) -> Tensor:
@@ -43,11 +44,8 @@ class Modulation(nn.Module):
 
     def forward(self, emb: Tensor) -> Tensor:
         """emb, and what comes back: (attention, mlp) (shift, scale, gate) dim."""
-        own = torch.stack([self.get_parameter(name) for name in MODULATION_NAMES])
-        return emb.float() + own.float().view_as(emb)
-
-
-MODULATION_NAMES = ("attn_shift", "attn_scale", "attn_gate", "mlp_shift", "mlp_scale", "mlp_gate")
+        own = torch.stack([self.get_parameter(name).float() for name in MODULATION_NAMES])  # files mix types
+        return emb.float() + own.view_as(emb)
 
 
 class OutputModulation(nn.Module):
