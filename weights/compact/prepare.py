@@ -6,7 +6,7 @@ PACKAGES holds one folder per package, named as in DATA.md without the version, 
 (`dpkg -x` for Debian, `python -m zipfile -e` for PyPI). POOL receives
 
     plates/*.jpg     sharp pictures, at most 1920 pixels long: what the network should give back
-    clips/*.png      frames of small H.264 clips panned over the plates, decoded: what it is given
+    clips/*.webp     frames of small H.264 clips panned over the plates, decoded: what it is given
     clips.json       for each such frame: plate, top, left of the plate's region it shows at half size, crf
 
 Every random choice comes from SEED; run again, it makes the same pool (with the same ffmpeg and Pillow).
@@ -28,8 +28,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 SEED = 20
 LONG_SIDE = 1920  # pixels of a plate; the originals are twice that, so that every plate is sharp
-PLATE_QUALITY = 95
-TEXT_PLATES = 6
+PLATE_QUALITY = 93
+TEXT_PLATES = 3
 REGION = (384, 640)  # height, width of a clip in plate pixels; the clip itself has half of it
 CLIP_FRAMES = 10
 KEPT_FRAMES = (0, 4, 9)  # an I frame, and two that were predicted
@@ -145,8 +145,8 @@ def pan(stem: str, name: str, plate: Image.Image, folder: Path, rng: random.Rand
     decoded = through_h264(np.stack(frames), crf, rng.choice(PRESETS))
     kept = []
     for index in KEPT_FRAMES:
-        file = f"{stem}-{index}.png"
-        Image.fromarray(decoded[index]).save(folder / file, optimize=True)
+        file = f"{stem}-{index}.webp"
+        Image.fromarray(decoded[index]).save(folder / file, lossless=True, method=4)
         kept.append(Kept(file, name, *places[index], crf))
     return kept
 

@@ -64,7 +64,7 @@ def atlas(pictures: list[np.ndarray], size: int, grid: int, rng: np.random.Gener
             for left in range(0, picture.shape[1] - size + 1, grid):
                 places.append((index, top, left))
                 weights.append(float(slope[top : top + size, left : left + size].mean()))
-    weight = np.minimum(np.array(weights), 12) + 0.5
+    weight = np.minimum(np.array(weights), 8) + 0.5
     drawn = rng.choice(len(places), size=200_000, p=weight / weight.sum())
     return Atlas(
         torch.from_numpy(np.concatenate([picture.reshape(-1, 3) for picture in pictures])),
@@ -151,6 +151,7 @@ def rate(step: int, share: float) -> float:
 
 def train(options: argparse.Namespace, device: torch.device) -> tuple[CompactNet, int]:
     torch.manual_seed(SEED)
+    torch.backends.cudnn.benchmark = True
     net = CompactNet(CompactConfig(options.channels, options.depth))
     torch.nn.init.zeros_(net.tail.weight)  # the start is plain bicubic
     net = net.to(device).to(memory_format=torch.channels_last)
