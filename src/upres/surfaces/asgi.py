@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -52,6 +53,7 @@ def serve(settings: Settings) -> None:
 
     Always this machine's engine: SEEDVR2_API_URL is where clients look for a server, and often names this very one.
     """
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # it announces every session
     engine = LocalEngine(settings)
     with closing(engine), closing(_bind(settings.host, settings.port)) as listener:
         config = uvicorn.Config(build_app(engine, settings), log_level="warning", access_log=False,
