@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "media": set(),
     "restore.plan": {"models.limits"},
     "restore": {"restore.plan", "models.restorer", "models.limits", "media"},
-    "models.limits": set(),
+    "models": set(), "models.limits": set(),
     "models.restorer": {"models.limits"},
     "models.attention": set(), "models.weights": set(),
     "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
