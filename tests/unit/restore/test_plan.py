@@ -19,8 +19,8 @@ SIDES = st.integers(1, 4000)
     ((480, 640), 1080, (1080, 1440)),
     ((640, 480), 1080, (1440, 1080)),
     ((720, 1280), 1080, (1080, 1920)),
-    ((480, 854), 1080, (1080, 1922)),
-    ((1080, 1920), 480, (480, 854)),
+    ((480, 854), 1080, (1080, 1920)),
+    ((1080, 1920), 480, (480, 852)),
 ])  # fmt: skip
 def test_the_short_side_of_a_video_becomes_the_resolution(
     source: tuple[int, int], resolution: int, expected: tuple[int, int]
@@ -30,7 +30,7 @@ def test_the_short_side_of_a_video_becomes_the_resolution(
 
 def test_an_image_keeps_odd_sides_and_a_video_gets_even_ones() -> None:
     assert target_size(Size(100, 101), 333, "image") == Size(333, 336)
-    assert target_size(Size(100, 101), 333, "video") == Size(334, 336)
+    assert target_size(Size(100, 101), 333, "video") == Size(332, 336)
 
 
 def test_a_result_too_large_for_any_file_is_refused_with_what_would_fit() -> None:
@@ -43,11 +43,11 @@ def test_sizes_keep_the_aspect_within_a_pixel_step(height: int, width: int, reso
     try:
         target = target_size(Size(height, width), resolution, "video")
     except InvalidParameter:
-        assert max(height, width) * resolution > (MAX_SIDE - 2) * min(height, width)
+        assert max(height, width) * resolution > MAX_SIDE * min(height, width)
         return
     scale = Fraction(resolution, min(height, width))
     assert target.height % 2 == target.width % 2 == 0
-    assert abs(target.height - height * scale) <= 1 and abs(target.width - width * scale) <= 1
+    assert 0 <= height * scale - target.height < 2 and 0 <= width * scale - target.width < 2
 
 
 @given(SIDES, SIDES, st.integers(0, 30), st.sampled_from([1, 8, 16]), st.sampled_from(["source", "target"]))
