@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client, StdioServerParameters
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 import upres.mcp_server
@@ -73,6 +74,11 @@ class Host:
         out, err = self.process.communicate(timeout=within_s)
         assert self.process.returncode == 0, err
         return out, err
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
@@ -151,6 +157,24 @@ def test_a_piped_handshake_loses_no_reply_to_the_end_of_stdin(settings: Settings
     answers, _ = pipe(settings, "\n".join(lines))
     assert [answer["id"] for answer in answers] == [0, 1]
     assert "structuredContent" in answers[1]["result"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
+async def test_the_sdk_client_lists_calls_and_hears_progress_in_every_era(
+    settings: Settings, long_task: str, mode: str
+) -> None:
+    heard = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    process = StdioServerParameters(command=sys.executable, args=[str(SERVER)], env=settings.to_env())
+    async with Client(process, mode=mode) as client:
+        assert "wait_for_task" in {tool.name for tool in (await client.list_tools()).tools}
+        answer = await client.call_tool("wait_for_task", {"task_id": long_task, "timeout": 0}, progress_callback=hear)
+    assert answer.structured_content["timed_out"] is True
+    assert len(heard) == 1
 
 
 def test_a_host_may_shake_hands_after_its_first_request(settings: Settings) -> None:

@@ -192,17 +192,17 @@ class _Narrator:
     def __init__(self, ctx: Context[Any, Any], silence_s: float) -> None:
         self._ctx = ctx
         self._silence_s = silence_s
-        self._told: Task | None = None
-        self._told_at = 0.0
+        self._said = ""
+        self._said_at = 0.0
         self._progress = -1.0
 
     async def __call__(self, task: Task) -> None:
-        now = anyio.current_time()
-        if task == self._told and now - self._told_at < self._silence_s:
+        words, now = _in_words(task), anyio.current_time()
+        if words == self._said and now - self._said_at < self._silence_s:
             return
-        self._told, self._told_at = task, now
+        self._said, self._said_at = words, now
         self._progress = max(float(task.percent), self._progress + 1e-6)  # must grow, and a restart lowers the percent
-        await self._ctx.report_progress(self._progress, 100, _in_words(task))
+        await self._ctx.report_progress(self._progress, 100, words)
 
 
 def _in_words(task: Task) -> str:
