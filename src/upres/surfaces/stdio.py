@@ -85,13 +85,11 @@ async def _pass_requests(
                 if (rejection := _rejection(item)) is not None:
                     await reply(SessionMessage(rejection))
                 continue
-            if isinstance(item.message, JSONRPCRequest):
-                if one_shot is None and (one_shot := _skips_handshake(item.message)):
-                    for made_up in _handshake():
-                        await to_server.send(SessionMessage(made_up))
-                if item.message.method == "initialize":
-                    one_shot = False
-            unanswered.note(item.message)
+            if one_shot is None and isinstance(item.message, JSONRPCRequest):
+                one_shot = _skips_handshake(item.message)
+                for made_up in _handshake() if one_shot else ():
+                    await to_server.send(SessionMessage(made_up))
+            unanswered.asked(item.message)
             await to_server.send(item)
         with anyio.move_on_after(None if one_shot else DRAIN_S):
             await unanswered.none_left()
@@ -102,24 +100,30 @@ async def _pass_replies(replies: AsyncIterable[SessionMessage], reply: Send, una
         if isinstance(item.message, JSONRPCResponse | JSONRPCError) and item.message.id == ONE_SHOT_CLIENT:
             continue
         await reply(item)
-        unanswered.note(item.message)
+        unanswered.answered(item.message)
 
 
 class _Unanswered:
-    """The ids of the requests that have no reply yet, kept by looking at every message that passes."""
+    """The ids of the client's requests that have no reply yet."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()  # as text: a cancellation may write the id 1 as "1"
         self._changed = anyio.Event()
 
-    def note(self, message: JSONRPCMessage) -> None:
+    def asked(self, message: JSONRPCMessage) -> None:
         match message:
             case JSONRPCRequest(id=request_id, method=method) if method != ENDLESS:
                 self._ids.add(str(request_id))
             case JSONRPCNotification(method="notifications/cancelled", params={"requestId": request_id}):
-                self._ids.discard(str(request_id))
+                self._settle(request_id)
+
+    def answered(self, message: JSONRPCMessage) -> None:
+        match message:
             case JSONRPCResponse(id=request_id) | JSONRPCError(id=request_id):
-                self._ids.discard(str(request_id))
+                self._settle(request_id)
+
+    def _settle(self, request_id: object) -> None:
+        self._ids.discard(str(request_id))
         self._changed.set()
         self._changed = anyio.Event()
 
