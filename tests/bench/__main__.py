@@ -27,7 +27,7 @@ from upres.media.probe import probe
 from upres.restore.color import correct
 from upres.restore.pipeline import restore
 from upres.restore.plan import Size, target_size
-from upres.restore.tensors import resize, to_bytes, to_model
+from upres.restore.tensors import resize, to_bytes, to_model, to_pixels
 from upres.tasks import ColorCorrection, TaskSpec
 
 CLIP = Path(__file__).parents[1] / "demo" / "city.mp4"
@@ -84,7 +84,7 @@ def stages(clip: Path, target: Size, folder: Path) -> dict[str, float]:
     with stopwatch(decoding), FrameReader(info, block=5) as reader:
         blocks = list(reader)
     taken["decode"] = decoding[0] / info.frames
-    source = to_model(blocks[0], torch.device("cpu"))
+    source = to_model(to_pixels(blocks[0], torch.device("cpu")))
     enlarged = resize(source, target)
     for mode in ("lab", "wavelet"):
         spent: list[float] = []

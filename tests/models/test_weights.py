@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import weakref
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch import Tensor
 from gguf_writer import BF16, F16, Q4_K, plain, q8_0, write_gguf
 from seedvr2_recorded import TINY, run_dit, tensors, tiny_dit
 from upres.errors import FileMissing, WeightsInvalid
-from upres.models.seedvr2.checkpoint import Kind, load_dit, load_vae, recognise
+from upres.models.seedvr2.checkpoint import Kind, dit_config, load_dit, load_vae, recognise, vae_config
 from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
 from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
 from upres.models.weights import quantised
@@ -256,7 +257,37 @@ def test_each_kind_of_file_is_recognised_by_its_keys_and_shapes() -> None:
     assert recognise(shapes_of(SEEDVR2_3B)) == Kind.DIT_3B
     assert recognise(shapes_of(SEEDVR2_7B)) == Kind.DIT_7B
     assert recognise(shapes_of(SEEDVR2_VAE)) == Kind.VAE
-    assert recognise(shapes_of(TINY["3b"])) is None
+    assert recognise(shapes_of(TINY["3b"])) == Kind.DIT_3B
+    assert recognise(shapes_of(TINY["7b"])) == Kind.DIT_7B
+    assert recognise({"pos_emb": (58, 5120)}) == Kind.TEXT
+    assert recognise({"encoder.conv_in.weight": (128, 3, 3, 3)}) is None, "an autoencoder of images"
+    assert recognise({"img_in.weight": (4, 4)}) is None
+
+
+@pytest.mark.parametrize("config", [SEEDVR2_3B, SEEDVR2_7B, *TINY.values()])
+def test_a_transformers_configuration_is_read_off_its_shapes(config: DitConfig) -> None:
+    shapes = shapes_of(config)
+    kind = recognise(shapes)
+    assert kind is not None and dit_config(shapes, kind) == config
+
+
+@pytest.mark.parametrize("config", [SEEDVR2_VAE, VaeConfig((8, 16, 24, 24), norm_groups=2)])
+def test_an_autoencoders_configuration_is_read_off_its_shapes(config: VaeConfig) -> None:
+    assert vae_config(shapes_of(config)) == config
+
+
+@pytest.mark.parametrize("gone", ["blocks.31.", "vid_in.", "txt_in.", "blocks.0.attn.norm_q.", "vid_out_ada."])
+def test_a_file_of_published_size_is_held_to_its_configuration_whatever_is_missing(gone: str, tmp_path: Path) -> None:
+    shapes = {name: shape for name, shape in shapes_of(SEEDVR2_3B).items() if not name.startswith(gone)}
+    with pytest.raises(WeightsInvalid, match=rf"missing keys, first {re.escape(gone)}"):
+        load_dit(sparse_safetensors(tmp_path / "3b", shapes), CPU, torch.float16)
+
+
+def test_a_7b_file_named_as_a_3b_is_called_by_its_name(tmp_path: Path) -> None:
+    path = sparse_safetensors(tmp_path / "seedvr2_ema_3b_fp16.safetensors", shapes_of(SEEDVR2_7B))
+    with pytest.raises(WeightsInvalid, match=r"3b_fp16.safetensors: this is a SeedVR2 7B transformer") as caught:
+        load_dit(path, CPU, torch.float16, Kind.DIT_3B)
+    assert caught.value.remedy == "give a SeedVR2 3B transformer"
 
 
 def sparse_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], wide: str = "") -> Path:

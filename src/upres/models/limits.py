@@ -13,7 +13,13 @@ class Limits:
     """
 
     takes: Literal["source", "target"]
-    multiple_of: int = 1  # input height and width are padded (edge-replicated, bottom and right) to this
+    multiple_of: int = 1  # input height and width are padded at the bottom and right to this
+    padding: Literal["edge", "black"] = "edge"  # with the last row and column, or with black
+    alpha: Literal["restored", "guided"] = "restored"  # an image's alpha goes through the model, or follows its edges
     frame_step: int = 1  # a window holds frame_step * n + frame_offset frames
     frame_offset: int = 0
     dtypes: tuple[str, ...] = ("float32",)
+
+
+SEEDVR2 = Limits(takes="target", multiple_of=16, padding="black", alpha="guided", frame_step=4, frame_offset=1,
+                 dtypes=("bfloat16", "float32"))  # fmt: skip

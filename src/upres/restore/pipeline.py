@@ -21,11 +21,13 @@ from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter, mux
 from upres.media.images import read_image, write_png
 from upres.media.probe import MediaInfo, probe
+from upres.models.limits import Limits
 from upres.models.restorer import Restorer, StreamSpec
+from upres.restore.alpha import guided_alpha
 from upres.restore.color import correct
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import crop, pad, resize, to_bytes, to_model
+from upres.restore.tensors import crop, enlarge, pad, pad_black, to_bytes, to_model, to_pixels
 from upres.tasks import Phase, Progress, TaskSpec
 
 Frames = NDArray[np.uint8]  # T H W C
@@ -62,7 +64,7 @@ def _restore_video(
     done = _Meter(plan.frames, report)
     try:
         with (
-            FrameReader(info, block=plan.window) as reader,
+            FrameReader(info, block=plan.block) as reader,
             FrameWriter(picture, width=plan.target.width, height=plan.target.height, fps=info.fps,
                         sample_aspect=info.sample_aspect) as writer,
             ReadAhead(reader) as blocks,
@@ -83,26 +85,36 @@ def _restore_video(
 def _restore_image(
     info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
 ) -> Outcome:
-    """Alpha is restored like a grey picture, as a clip of its own."""
+    """Alpha is restored like a grey picture, as a clip of its own, unless the model wants it guided by the picture."""
     done = _Meter(1, report)
     image = read_image(info)
-    (picture,) = restored([image[None, ..., :3]], plan, spec, restorer)
-    result = picture[0]
-    if image.shape[-1] == 4:
+    if image.shape[-1] == 4 and restorer.limits.alpha == "restored":
+        (picture,) = restored([image[None, ..., :3]], plan, spec, restorer)
         grey = np.repeat(image[None, ..., 3:], 3, axis=-1)
         (alpha,) = restored([grey], plan, spec.model_copy(update={"color_correction": "none"}), restorer)
-        result = np.concatenate([result, alpha[0][..., :1]], axis=-1)
+        picture = np.concatenate([picture, alpha[..., :1]], axis=-1)
+    else:
+        (picture,) = restored([image[None]], plan, spec, restorer)
     done.add(1)
     done.phase("finishing")
-    write_png(output, np.ascontiguousarray(result))
+    write_png(output, np.ascontiguousarray(picture[0]))
     return Outcome(plan.target, 1, info.warnings)
 
 
-@torch.inference_mode()
 def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Frames]:
     """Blocks of source frames in, blocks of finished frames out, in order; N in = N out.
 
     Raises MediaFailed if the model breaks that promise.
+    """
+    for frames in restored_pixels((to_pixels(block, restorer.device) for block in blocks), plan, spec, restorer):
+        yield to_bytes(frames)
+
+
+@torch.inference_mode()
+def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Tensor]:
+    """`T C H W`, [0, 1], of the source's size -> `T C H W`, [-1, 1] about, of the target's.
+
+    A fourth channel is alpha: it is enlarged along the edges of the restored picture.
     """
     stream = restorer.open(StreamSpec(
         input_height=plan.model_input.height, input_width=plan.model_input.width,
@@ -110,25 +122,37 @@ def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Res
         seed=spec.seed, window=plan.window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
     ))  # fmt: skip
     waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
-    at_target = restorer.limits.takes == "target"
 
-    def finish(output: Tensor) -> Frames:
+    def finish(output: Tensor) -> Tensor:
         if len(output) > len(waiting):
             raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
         source = torch.stack([waiting.popleft() for _ in range(len(output))])
         picture = crop(output, plan.target)
-        return to_bytes(correct(spec.color_correction, picture, resize(source, plan.target)))
+        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan, restorer.limits))
+        if source.shape[1] == 4:
+            return torch.cat((colored, to_model(guided_alpha(source[:, 3:], picture))), dim=1)
+        return colored
 
     for block in blocks:
-        source = to_model(block, restorer.device)
-        waiting.extend(source)
-        entry = resize(source, plan.target) if at_target else source
-        for output in stream.push(pad(entry, plan.model_input)):
+        waiting.extend(block)
+        for output in stream.push(_model_input(block[:, :3], plan, restorer.limits)):
             yield finish(output)
     for output in stream.flush():
         yield finish(output)
     if waiting:
         raise MediaFailed(f"the model kept {len(waiting)} frames back")
+
+
+def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
+    pixels = enlarge(source, plan.steps) if limits.takes == "target" else source
+    padding = pad_black if limits.padding == "black" else pad
+    return to_model(padding(pixels, plan.model_input))
+
+
+def _style(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
+    """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
+    steps = plan.steps if limits.takes == "target" else (plan.target,)
+    return to_model(crop(enlarge(source, steps), plan.target))
 
 
 class _Meter:

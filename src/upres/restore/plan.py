@@ -10,7 +10,7 @@ from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
 OUTPUT_SUFFIX = {"image": ".png", "video": ".mp4"}
-WINDOW_PIXELS = 16_000_000  # output pixels of one window at most: 190 MB as float32 RGB
+BLOCK_PIXELS = 16_000_000  # output pixels that are handled at once at most: 190 MB as float32 RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,55 +25,78 @@ class Size:
     def pixels(self) -> int:
         return self.height * self.width
 
+    def padded(self, multiple: int) -> Size:
+        return Size(-(-self.height // multiple) * multiple, -(-self.width // multiple) * multiple)
+
+    def even(self) -> Size:
+        return Size(self.height // 2 * 2, self.width // 2 * 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`model_input` is what the model gets: source or target, padded at the bottom and right."""
+    """`model_input` is what the model gets: the source, or the enlarged source, padded at the bottom and right."""
 
     source: Size
+    steps: tuple[Size, ...]  # what the source is resized to, one after the other
     target: Size
     model_input: Size
     model_output: Size  # what it yields: the target, padded in proportion
-    window: int  # frames
+    window: int  # frames that go through the model together, at most
+    block: int  # frames that are read and resized together
     frames: int
+
+    @property
+    def enlarged(self) -> Size:
+        """The source resized: a line or column more than the target where a video's would be odd."""
+        return self.steps[-1]
+
+
+def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, ...]:
+    """One or two sizes to resize to, one after the other: the short side becomes `resolution`, fractions cut; then,
+    unless `longest` is 0, all shrinks until no side exceeds it. The rule of numz/ComfyUI-SeedVR2_VideoUpscaler 4490bd1.
+    """
+    short = min(source.height, source.width)
+    first = Size(source.height * resolution // short, source.width * resolution // short)
+    reached = max(first.height, first.width)
+    if not 0 < longest < reached:
+        return (first,)
+    scale = longest / reached
+    return first, Size(round(first.height * scale), round(first.width * scale))
 
 
 def target_size(source: Size, resolution: int, kind: MediaKind) -> Size:
-    """The short side becomes `resolution`, the long one follows, fractions cut; a video's sides are even, for 4:2:0.
+    """The short side becomes `resolution`, the long one follows; a video's sides are even, for 4:2:0.
 
-    854x480 at 1080 is 1920x1080, as in numz/ComfyUI-SeedVR2_VideoUpscaler 4490bd1. Raises InvalidParameter.
+    854x480 at 1080 is 1920x1080. Raises InvalidParameter.
     """
-    short = min(source.height, source.width)
-    step = 2 if kind == "video" else 1
-    sides = [side * resolution // short // step * step for side in (source.height, source.width)]
-    if max(sides) > MAX_SIDE:
-        raise InvalidParameter(
-            f"resolution={resolution} makes {source} into {sides[1]}x{sides[0]}",
-            remedy=f"no side may exceed {MAX_SIDE}; use at most {MAX_SIDE * short // max(source.height, source.width)}",
-        )
-    return Size(*sides)
+    (size,) = enlargement(source, resolution)
+    target = size.even() if kind == "video" else size
+    if max(target.height, target.width) > MAX_SIDE:
+        most = MAX_SIDE * min(source.height, source.width) // max(source.height, source.width)
+        raise InvalidParameter(f"resolution={resolution} makes {source} into {target}",
+                               remedy=f"no side may exceed {MAX_SIDE}; use at most {most}")  # fmt: skip
+    return target
 
 
 def plan_clip(source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
     """Raises InvalidParameter."""
     target = target_size(source, spec.resolution, kind)
-    entry = source if limits.takes == "source" else target
-    padded = Size(_up(entry.height, limits.multiple_of), _up(entry.width, limits.multiple_of))
-    output = Size(_up_ratio(padded.height, target.height, entry.height),
-                  _up_ratio(padded.width, target.width, entry.width))  # fmt: skip
-    return Plan(source, target, padded, output, _window(spec.batch_size, target, limits), frames)
+    steps = enlargement(source, spec.resolution)
+    if limits.takes == "target":
+        model_input = output = steps[-1].padded(limits.multiple_of)
+    else:
+        model_input = source.padded(limits.multiple_of)
+        output = Size(_up_ratio(model_input.height, target.height, source.height),
+                      _up_ratio(model_input.width, target.width, source.width))  # fmt: skip
+    window = _window(spec.batch_size, limits)
+    block = min(window, max(1, BLOCK_PIXELS // target.pixels))
+    return Plan(source, steps, target, model_input, output, window, block, frames)
 
 
-def _window(wanted: int, target: Size, limits: Limits) -> int:
-    """The frames asked for, or fewer where a window would be too large, on the model's frame grid."""
-    affordable = max(1, WINDOW_PIXELS // target.pixels)
-    window = min(wanted, affordable)
-    steps = max(0, (window - limits.frame_offset) // limits.frame_step)
+def _window(wanted: int, limits: Limits) -> int:
+    """The frames asked for, on the model's frame grid."""
+    steps = max(0, (wanted - limits.frame_offset) // limits.frame_step)
     return max(1, limits.frame_offset + steps * limits.frame_step)
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _up_ratio(padded: int, target: int, entry: int) -> int:

@@ -1,6 +1,11 @@
-"""Between bytes and the models' numbers. Clamping and rounding live here and nowhere else."""
+"""Between bytes and the models' numbers. Clamping and rounding live here and nowhere else.
+
+Frames are `T C H W`. As pixels they are in [0, 1]; models take and give [-1, 1].
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,10 +16,15 @@ from torch.nn import functional as F
 from upres.restore.plan import Size
 
 
-def to_model(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """`T H W C` uint8 -> `T C H W` float32, [-1, 1]."""
+def to_pixels(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """`T H W C` uint8 -> `T C H W` float32, [0, 1]."""
     tensor = torch.from_numpy(np.require(frames, requirements="W")).to(device)
-    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def to_model(pixels: Tensor) -> Tensor:
+    """[0, 1] -> [-1, 1]."""
+    return pixels.sub(0.5).div_(0.5)
 
 
 def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
@@ -24,16 +34,29 @@ def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
 
 
 def resize(frames: Tensor, size: Size) -> Tensor:
-    """Antialiased bicubic; the frames themselves where the size is already right."""
+    """Antialiased bicubic, in float32 whatever the frames are; they themselves where the size is already right."""
     if frames.shape[-2:] == (size.height, size.width):
         return frames
-    return F.interpolate(frames, size=(size.height, size.width), mode="bicubic", antialias=True)
+    resized = F.interpolate(frames.float(), size=(size.height, size.width), mode="bicubic", antialias=True)
+    return resized.to(frames.dtype)
+
+
+def enlarge(pixels: Tensor, steps: Iterable[Size]) -> Tensor:
+    """Resized to one size after the other; what bicubic overshoots is clamped to [0, 1]."""
+    for size in steps:
+        pixels = resize(pixels, size)
+    return pixels.clamp(0, 1)
 
 
 def pad(frames: Tensor, size: Size) -> Tensor:
     """Repeats the last row and column at the bottom and right."""
     bottom, right = size.height - frames.shape[-2], size.width - frames.shape[-1]
     return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
+
+
+def pad_black(pixels: Tensor, size: Size) -> Tensor:
+    """[0, 1]: zeros at the bottom and right."""
+    return F.pad(pixels, (0, size.width - pixels.shape[-1], 0, size.height - pixels.shape[-2]))
 
 
 def crop(frames: Tensor, size: Size) -> Tensor:

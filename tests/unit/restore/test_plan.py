@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.errors import InvalidParameter
-from upres.models.limits import Limits
-from upres.restore.plan import MAX_SIDE, WINDOW_PIXELS, Size, plan_clip, target_size
+from upres.models.limits import SEEDVR2, Limits
+from upres.restore.plan import BLOCK_PIXELS, MAX_SIDE, Size, enlargement, plan_clip, target_size
 from upres.tasks import TaskSpec
 
 SIDES = st.integers(1, 4000)
@@ -58,16 +60,38 @@ def test_plans_obey_the_models_limits(height: int, width: int, n: int, multiple:
         plan = plan_clip(Size(height, width), 100, "video", spec, limits)
     except InvalidParameter:
         return
-    entry = plan.source if takes == "source" else plan.target
+    entry = plan.source if takes == "source" else plan.enlarged
     assert plan.window % 4 == 1 and plan.window <= spec.batch_size
     assert plan.model_input.height % multiple == plan.model_input.width % multiple == 0
     assert 0 <= plan.model_input.height - entry.height < multiple
     assert plan.model_output.height >= plan.target.height and plan.model_output.width >= plan.target.width
-    if plan.model_input == entry:
+    if takes == "target":
+        assert plan.model_output == plan.model_input
+    elif plan.model_input == entry:
         assert plan.model_output == plan.target
 
 
-def test_a_window_never_holds_more_pixels_than_memory_is_planned_for() -> None:
+def test_a_block_never_holds_more_pixels_than_memory_is_planned_for_and_leaves_the_window_as_asked() -> None:
     spec = TaskSpec(input_path="x", resolution=2160, batch_size=81)
     plan = plan_clip(Size(1080, 1920), 100, "video", spec, Limits(takes="source"))
-    assert plan.window * plan.target.pixels <= WINDOW_PIXELS
+    assert plan.block * plan.target.pixels <= BLOCK_PIXELS
+    assert plan.window == 81
+
+
+def test_frames_at_target_size_keep_the_odd_line_until_the_model_has_seen_it() -> None:
+    spec = TaskSpec(input_path="x", resolution=56)
+    plan = plan_clip(Size(24, 34), 5, "video", spec, SEEDVR2)
+    assert (plan.enlarged, plan.target) == (Size(56, 79), Size(56, 78))
+    assert plan.model_input == plan.model_output == Size(64, 80)
+
+
+ROWS = json.loads((Path(__file__).parents[2] / "golden" / "seedvr2" / "resize_table.json").read_text())["rows"]
+
+
+def test_enlargements_are_the_recorded_ones() -> None:
+    assert len(ROWS) == 70
+    for row in ROWS:
+        size = enlargement(Size(row["h"], row["w"]), row["resolution"], row["max_resolution"])[-1]
+        assert [size, size.even(), size.padded(16)] == [
+            Size(*row[name]) for name in ("resized", "true_dims_even", "padded16")
+        ]

@@ -1,48 +1,76 @@
-"""Which of SeedVR2's models a weights file holds, told by its keys and shapes. Knows nothing of file names."""
+"""Which of SeedVR2's models a weights file holds, told by its keys and shapes. Knows nothing of file names.
+
+The published sizes are held to their configurations to the last key. Files of other sizes are taken for what their
+shapes say: small models of the same make are how the whole way is tested.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 import torch
 
 from upres.errors import WeightsInvalid
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
-from upres.models.seedvr2.vae import SEEDVR2_VAE, VideoVae
+from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
+from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
 from upres.models.weights.assign import assign
 from upres.models.weights.containers import open_weights
 from upres.models.weights.file import WeightsFile
 from upres.models.weights.linear import Linear
+
+Shapes = Mapping[str, tuple[int, ...]]
+TEXT_KEY = "pos_emb"  # the only key of the text embedding's file
 
 
 class Kind(StrEnum):
     DIT_3B = "SeedVR2 3B transformer"
     DIT_7B = "SeedVR2 7B transformer"
     VAE = "SeedVR2 VAE"
+    TEXT = "SeedVR2 text embedding"
 
 
-# For each kind, keys and shapes that no other has: the first layer, and the last one where the kinds differ.
-SIGNATURES: dict[Kind, dict[str, tuple[int, ...]]] = {
-    Kind.DIT_3B: {"vid_in.proj.weight": (2560, 132), "blocks.31.ada.all.attn_gate": (2560,)},
-    Kind.DIT_7B: {"vid_in.proj.weight": (3072, 132), "blocks.35.ada.vid.attn_gate": (3072,)},
-    Kind.VAE: {"encoder.conv_in.weight": (128, 3, 3, 3, 3), "decoder.conv_in.weight": (512, 16, 3, 3, 3)},
-}
 CONFIGS = {Kind.DIT_3B: SEEDVR2_3B, Kind.DIT_7B: SEEDVR2_7B}
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Kind | None:
-    for kind, signature in SIGNATURES.items():
-        if all(shapes.get(name) == shape for name, shape in signature.items()):
-            return kind
-    return None
+def recognise(shapes: Shapes) -> Kind | None:
+    """By what no other model has and no single missing key can hide."""
+    if any(name.startswith("blocks.0.attn.proj_qkv.") for name in shapes):
+        return Kind.DIT_3B if any(name.endswith(".proj_in_gate.weight") for name in shapes) else Kind.DIT_7B
+    if any(len(shapes.get(f"{half}.conv_in.weight", ())) == 5 for half in ("encoder", "decoder")):
+        return Kind.VAE
+    return Kind.TEXT if list(shapes) == [TEXT_KEY] and len(shapes[TEXT_KEY]) == 2 else None
 
 
-def load_dit(path: Path, device: torch.device, dtype: torch.dtype) -> Dit:
+def dit_config(shapes: Shapes, kind: Kind) -> DitConfig:
+    full = CONFIGS[kind]
+    dim, text_dim = shapes.get("txt_in.weight", (full.dim, full.text_dim))
+    norms = (shapes.get(f"blocks.0.attn.norm_q.{stream}.weight") for stream in ("vid", "all"))
+    head_dim = next((shape[0] for shape in norms if shape is not None), full.head_dim)
+    if dim == full.dim:
+        return full
+    blocks = [name.split(".") for name in shapes if name.startswith("blocks.")]
+    layers = 1 + max(int(parts[1]) for parts in blocks)
+    shared_from = min((int(parts[1]) for parts in blocks if "all" in parts), default=layers)
+    return replace(full, dim=dim, text_dim=text_dim, head_dim=head_dim, layers=layers, shared_from=shared_from)
+
+
+def vae_config(shapes: Shapes) -> VaeConfig:
+    """The number of groups shows in no shape; it is a quarter of the finest channels, as in the published one."""
+    first = shapes.get("encoder.conv_in.weight", (SEEDVR2_VAE.channels[0],))[0]
+    if first == SEEDVR2_VAE.channels[0]:
+        return SEEDVR2_VAE
+    names = (f"encoder.down_blocks.{level}.resnets.0.conv1.weight" for level in (1, 2, 3))
+    middle, coarse, deep = (shapes.get(name, (first,))[0] for name in names)
+    return VaeConfig(channels=(first, middle, coarse, deep), norm_groups=first // 4)
+
+
+def load_dit(path: Path, device: torch.device, dtype: torch.dtype, *kinds: Kind) -> Dit:
     """`dtype` is what the model will compute in. fp8 and quantised weights stay as small as they are."""
     file = open_weights(path)
-    config = CONFIGS[expect(file, *CONFIGS)]
+    config = dit_config(file.shapes, expect(file, *(kinds if kinds else CONFIGS)))
     with torch.device("meta"):
         dit = Dit(config)
     assign(dit, file, device)
@@ -57,7 +85,7 @@ def load_vae(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVae:
     file = open_weights(path)
     expect(file, Kind.VAE)
     with torch.device("meta"):
-        vae = VideoVae(SEEDVR2_VAE)
+        vae = VideoVae(vae_config(file.shapes))
     assign(vae, file, device)
     return vae.to(dtype).eval()
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from upres.restore.blend import cross_fade, fade_out
+from upres.models.seedvr2.blend import cross_fade, fade_out
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "seedvr2"
+GOLDEN = Path(__file__).parents[1] / "golden" / "seedvr2"
 
 
 def test_weights_are_the_recorded_ones() -> None:

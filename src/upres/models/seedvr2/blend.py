@@ -1,4 +1,4 @@
-"""Cross-fades what two windows made of the same frames. Knows only tensors whose first axis is time."""
+"""Cross-fades what two windows made of the same frames or latents. Knows only tensors whose first axis is time."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""The latents of one shot through the transformer, in overlapping windows. Knows nothing of pixels or shots' ends.
+
+Noise belongs to a latent, not to a window: where windows overlap both start from the same, and so agree. The first
+window draws as the reference draws for a clip; every later latent has a seed of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from upres.models.seedvr2.parts import Parts
+from upres.models.seedvr2.sampler import draw_noise
+
+
+class LatentWindows:
+    """Latents are T H W 16, scaled. All that is remembered: one window, and what the next one fades in from."""
+
+    def __init__(self, parts: Parts, size: int, seed: int) -> None:
+        self._parts, self._size, self._seed = parts, size, seed
+        self._overlap = max(1, size // 4) if size > 1 else 0
+        self._given: list[Tensor] = []  # 1 H W 16 each, from the next window's first on
+        self._noise: list[tuple[Tensor, Tensor]] = []  # of these, as far as it is drawn
+        self._drawn = 0  # latents of the shot that have got their noise
+        self._fading: Tensor | None = None  # the last window's version of the next one's first latents
+
+    def push(self, latents: Tensor) -> Iterator[Tensor]:
+        self._given.extend(torch.split(latents, 1) if len(latents) else ())
+        step = self._size - self._overlap
+        while len(self._given) >= self._size:
+            restored = self._restore(self._size)
+            self._fading = restored[step:]
+            del self._given[:step], self._noise[:step]
+            yield restored[:step]
+
+    def close(self) -> Iterator[Tensor]:
+        if self._fading is None or len(self._given) > self._overlap:
+            yield self._restore(len(self._given))
+        else:
+            yield self._fading
+
+    def _restore(self, count: int) -> Tensor:
+        latents = torch.cat(self._given[:count])
+        self._draw_noise(latents)
+        start, second = (torch.cat(draws) for draws in zip(*self._noise, strict=True))
+        restored = self._parts.restore_latents(latents, (start, second))
+        if self._fading is None:
+            return restored
+        shared = len(self._fading)
+        return torch.cat((fade(self._fading, restored[:shared]), restored[shared:]))
+
+    def _draw_noise(self, latents: Tensor) -> None:
+        """For those of `latents`, one window, that have none yet."""
+        if self._drawn == 0:
+            start, second = draw_noise(latents, self._seed)
+            self._noise.extend(zip(torch.split(start, 1), torch.split(second, 1), strict=True))
+            self._drawn = len(latents)
+        while len(self._noise) < len(latents):
+            self._noise.append(draw_noise(latents[:1], self._seed + self._drawn))
+            self._drawn += 1
+
+
+def fade(previous: Tensor, current: Tensor) -> Tensor:
+    """In even steps, so that a single shared latent is the mean of its two versions."""
+    shared = len(current)
+    weights = torch.arange(1, shared + 1, device=current.device) / (shared + 1)
+    return torch.lerp(previous.float(), current.float(), weights.view(-1, 1, 1, 1)).to(current.dtype)

@@ -1,0 +1,52 @@
+"""SeedVR2's three parts, and one window through them. Knows nothing of clips, files or where noise comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from upres.models.seedvr2.dit import Dit
+from upres.models.seedvr2.sampler import condition, sample
+from upres.models.seedvr2.tiling import Tiling
+from upres.models.seedvr2.vae import LATENT_SCALE, VideoVae
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    dit: Dit
+    vae: VideoVae
+    text: Tensor  # length text_dim
+    dtype: torch.dtype  # what all of it computes in
+
+    def restore_latents(self, latents: Tensor, noise: tuple[Tensor, Tensor], noise_scale: float = 0.0) -> Tensor:
+        """T H W 16, scaled, as `encode` gives them; both noises likewise. `noise_scale`: see sampler.condition."""
+        start, second = noise
+        return sample(self.dit, start, condition(latents, start, second, noise_scale), self.text)
+
+    def encode(self, video: Tensor, tiling: Tiling | None) -> Tensor:
+        """4n+1 C H W, [-1, 1] -> n+1 H/8 W/8 16."""
+        return to_latents(self.vae.encode(to_clip(video), tiling))
+
+    def decode(self, latents: Tensor, tiling: Tiling | None) -> Tensor:
+        return to_frames(self.vae.decode(from_latents(latents), tiling))
+
+
+def to_clip(frames: Tensor) -> Tensor:
+    """T C H W -> B C T H W, as the autoencoder wants it."""
+    return rearrange(frames, "t c h w -> 1 c t h w")
+
+
+def to_frames(clip: Tensor) -> Tensor:
+    return rearrange(clip, "1 c t h w -> t c h w")
+
+
+def to_latents(posterior: Tensor) -> Tensor:
+    """1 16 T H W, as the autoencoder gives them -> T H W 16, as the transformer takes them."""
+    return rearrange(posterior * LATENT_SCALE, "1 c t h w -> t h w c")
+
+
+def from_latents(latents: Tensor) -> Tensor:
+    return rearrange(latents / LATENT_SCALE, "t h w c -> 1 c t h w")

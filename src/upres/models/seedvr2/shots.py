@@ -1,0 +1,82 @@
+"""Stream mode: each shot passes the autoencoder once, however long it is. Knows nothing of files or colour.
+
+The encoder and the decoder carry their causal memory from slice to slice; between them the transformer sees overlapping
+windows of latents, which are cross-faded before they are decoded. A shot is restored as if it were a clip of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from upres.models.seedvr2.cuts import Cuts
+from upres.models.seedvr2.fill import extended, on_grid
+from upres.models.seedvr2.latents import LatentWindows
+from upres.models.seedvr2.parts import Parts, from_latents, to_clip, to_frames, to_latents
+from upres.models.seedvr2.tiling import Tiling
+from upres.models.seedvr2.vae import TIME_SCALE
+
+
+class ShotStream:
+    """Cuts the clip into shots and sends one after the other through its own `open_shot()`."""
+
+    def __init__(self, open_shot: Callable[[], Shot]) -> None:
+        self._open_shot = open_shot
+        self._shot = open_shot()
+        self._cuts = Cuts()
+
+    @torch.inference_mode()
+    def push(self, frames: Tensor) -> Iterator[Tensor]:
+        yield from self._through(self._cuts.push(frames))
+
+    @torch.inference_mode()
+    def flush(self) -> Iterator[Tensor]:
+        yield from self._through(self._cuts.flush())
+        yield from self._shot.close()
+
+    def _through(self, frames: Iterable[tuple[Tensor, bool]]) -> Iterator[Tensor]:
+        for frame, begins in frames:
+            if begins:
+                yield from self._shot.close()
+                self._shot = self._open_shot()
+            yield from self._shot.push(frame[None])
+
+
+class Shot:
+    """Gives frames back a latent frame's worth at a time, however they were pushed: what is done to the frames of one
+    piece together, colour correction for one, is then always the same."""
+
+    def __init__(self, parts: Parts, size: tuple[int, int], window: int, tiling: Tiling | None, seed: int) -> None:
+        """size: height and width in pixels; window: frames."""
+        self._parts = parts
+        self._encoding = parts.vae.encoding(*size, tiling)
+        self._decoding = parts.vae.decoding(*size, tiling)
+        self._windows = LatentWindows(parts, (on_grid(window) - 1) // TIME_SCALE + 1, seed)
+        self._last: deque[Tensor] = deque(maxlen=TIME_SCALE)  # C H W; what an end amid a latent frame is filled from
+        self._pushed = self._given_back = 0
+
+    def push(self, frames: Tensor) -> Iterator[Tensor]:
+        self._last.extend(frames)
+        self._pushed += len(frames)
+        yield from self._decoded(self._windows.push(self._encoded(frames, last=False)))
+
+    def close(self) -> Iterator[Tensor]:
+        if self._pushed == 0:
+            return
+        kept = len(self._last)
+        numbers = extended(kept, kept + on_grid(self._pushed) - self._pushed)[kept:]
+        filling = torch.stack([self._last[i] for i in numbers]) if numbers else self._last[0][None][:0]
+        yield from self._decoded(self._windows.push(self._encoded(filling, last=True)))
+        yield from self._decoded(self._windows.close())
+
+    def _encoded(self, frames: Tensor, *, last: bool) -> Tensor:
+        return to_latents(self._encoding.push(to_clip(frames.to(self._parts.dtype)), last=last))
+
+    def _decoded(self, restored: Iterable[Tensor]) -> Iterator[Tensor]:
+        for latent in (latent for latents in restored for latent in torch.split(latents, 1)):
+            frames = to_frames(self._decoding.push(from_latents(latent)))[: self._pushed - self._given_back]
+            self._given_back += len(frames)
+            yield frames.float()

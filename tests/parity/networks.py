@@ -1,0 +1,166 @@
+"""The transformer, its rotations, the autoencoder: built from a recording's own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from upres.models.seedvr2.causal import Memory
+from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Block, Dit, DitConfig
+from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope, turn_
+from upres.models.seedvr2.tiling import Tiling
+from upres.models.seedvr2.vae import VaeConfig, VideoVae
+from upres.models.seedvr2.windows import Layout, window_layout
+
+from .recording import Check, NotUnderstood, Recording, distance
+
+DIT_TOLERANCE, VAE_TOLERANCE, VAE_MAGNITUDE = 2e-5, 2e-5, 5.0
+ROPE_TOLERANCE, HALF_ROPE_TOLERANCE = 2e-6, 1e-3
+CPU = torch.device("cpu")
+
+
+def dit_config(model: str, kwargs: Mapping[str, Any]) -> DitConfig:
+    """What we have no field for must be as we have it built in."""
+    layers, dim = kwargs["num_layers"], kwargs["vid_dim"]
+    fixed = {"vid_in_channels": 33, "vid_out_channels": 16, "txt_dim": dim, "emb_dim": 6 * dim, "norm": "fusedrms",
+             "norm_eps": 1e-5, "ada": "single", "qk_bias": False, "qk_norm": "fusedrms", "expand_ratio": 4,
+             "patch_size": [1, 2, 2], "window": [[4, 3, 3]] * layers}  # fmt: skip
+    for name, value in fixed.items():
+        if name in kwargs and kwargs[name] != value:
+            raise NotUnderstood(f"{name} is {kwargs[name]}, SeedVR2 has {value}")
+    base = SEEDVR2_3B if kwargs.get("rope_type") == "mmrope3d" else SEEDVR2_7B
+    if (base is SEEDVR2_3B) != (model == "3b"):
+        raise NotUnderstood(f"a {model} with rope {kwargs.get('rope_type')}")
+    return replace(base, dim=dim, head_dim=kwargs["head_dim"], layers=layers, text_dim=kwargs["txt_in_dim"],
+                   shared_from=kwargs.get("mm_layers", layers))  # fmt: skip
+
+
+def dit_of(weights: Recording) -> Dit:
+    dit = Dit(dit_config(weights.config["model"], weights.config["kwargs"]))
+    dit.load_state_dict(weights.tensors)
+    return dit.eval()
+
+
+def vae_of(weights: Recording) -> VideoVae:
+    kwargs = weights.config["kwargs"]
+    config = VaeConfig(channels=tuple(kwargs["block_out_channels"]), norm_groups=kwargs["norm_num_groups"],
+                       latent_channels=kwargs["latent_channels"], resnets=kwargs["layers_per_block"])  # fmt: skip
+    vae = VideoVae(config)
+    vae.load_state_dict(weights.tensors)
+    return vae.eval()
+
+
+def weights(recording: Recording) -> list[Check]:
+    """Every key used, every parameter filled; anything else raises."""
+    model = vae_of(recording) if recording.config["model"] == "vae" else dit_of(recording)
+    ours, recorded = set(model.state_dict()), recording.names
+    return [Check(f"keys of {len(recorded)}", len(ours ^ recorded), 0)]
+
+
+class Recorded(nn.Module):
+    """Stands in for the time embedding."""
+
+    def __init__(self, flat: Tensor) -> None:
+        super().__init__()
+        self.emb = flat.view(-1, 2, 3).permute(1, 2, 0)
+
+    def forward(self, timestep: float, like: Tensor) -> Tensor:
+        return self.emb
+
+
+def transformer(recording: Recording) -> list[Check]:
+    """The time embedding, and all that follows from the recorded one.
+
+    Apart, because the last bit of exp, which differs between maths libraries, is a ten-thousandth of a radian at
+    t = 1000, and grows on its way. Files without the recorded embedding are held as a whole.
+    """
+    dit = dit_of(recording.beside(recording.config["weights"]))
+    frames, height, width = recording["in.vid_shape"][0].tolist()
+    latent, text = recording["in.vid"].view(frames, height, width, -1), recording["in.txt"]
+    timestep = recording["in.timestep"].item()
+    checks = []
+    if "act.emb" in recording.names:
+        emb = dit.emb_in(timestep, like=text).permute(2, 0, 1).reshape(1, -1)
+        checks.append(distance("time embedding", emb, recording["act.emb"], DIT_TOLERANCE))
+        dit.emb_in = Recorded(recording["act.emb"])  # type: ignore[assignment]
+    velocity = dit(latent, text, timestep).reshape(frames * height * width, -1)
+    return [*checks, distance("velocity", velocity, recording["out.vid_sample"], DIT_TOLERANCE)]
+
+
+def block(recording: Recording) -> list[Check]:
+    """One block of the 7B, with its weights."""
+    own = {name: value for name, value in recording.tensors.items() if not name.startswith(("in.", "out."))}
+    dim, head_dim = own["ada.vid.attn_gate"].shape[0], own["attn.norm_q.vid.weight"].shape[0]
+    config = replace(SEEDVR2_7B, dim=dim, head_dim=head_dim)
+    made = Block(config, index=1)
+    made.load_state_dict(own)
+    vid, txt, emb = recording["in.vid"], recording["in.txt"], Recorded(recording["in.emb"]).emb
+    layout = window_layout((2, 3, 5), len(txt), CPU, shifted=True)
+    out = made(vid, txt, emb, layout)
+    return [distance(name, ours, recording[f"out.{name}"], DIT_TOLERANCE)
+            for name, ours in zip(("vid", "txt"), out, strict=True)]  # fmt: skip
+
+
+def autoencoder(recording: Recording) -> list[Check]:
+    vae = vae_of(recording.beside(recording.config["weights"]))
+    tiling = tiling_of(recording.config.get("tile_size"), recording.config.get("tile_overlap"))
+    checks = []
+    if "out.moments" in recording.names:
+        checks.append(_near("moments", vae.encoder(recording["in.video"], Memory()), recording["out.moments"]))
+    if "out.latent_mode" in recording.names:
+        checks.append(_near("latents", vae.encode(recording["in.video"], tiling), recording["out.latent_mode"]))
+    if "out.decoded" in recording.names:
+        checks.append(_near("frames", vae.decode(recording["in.z"], tiling), recording["out.decoded"]))
+    return checks
+
+
+def tiling_of(tile: Any, overlap: Any) -> Tiling | None:
+    """Numbers of pixels, or pairs of them: height and width."""
+    if tile is None:
+        return None
+    (tile_h, tile_w), (over_h, over_w) = ((x, x) if isinstance(x, int) else x for x in (tile, overlap))
+    return Tiling((tile_h, tile_w), (over_h, over_w))
+
+
+def _near(what: str, ours: Tensor, recorded: Tensor) -> Check:
+    scale = max(1.0, recorded.abs().max().item() / VAE_MAGNITUDE)
+    return distance(what, ours, recorded, VAE_TOLERANCE * scale)
+
+
+def rope(recording: Recording) -> list[Check]:
+    head_dim, text_length = recording.config["head_dim"], recording.config["txt_len"]
+    shapes = recording["in.window_shapes"].tolist()
+    windows = [Layout.of(([(0, t)], [(0, h)], [(0, w)]), text_length, CPU) for t, h, w in shapes]
+    ropes: dict[str, Rope] = {
+        "3b": CountedRope(recording.config.get("rope3b_dim", head_dim)),
+        "7b": CentredRope(recording.config.get("rope7b_dim", head_dim // 2)),
+    }
+    checks = [distance(f"{size} frequencies", made.rope.freqs, recording[f"freqs{size}"], ROPE_TOLERANCE * 1e3)
+              for size, made in ropes.items()]  # fmt: skip
+    for size, made in ropes.items():
+        for suffix, dtype in (("", torch.float32), ("_fp16freqs", torch.float16), ("_bf16freqs", torch.bfloat16)):
+            made.rope.freqs = recording[f"freqs{size}"].to(dtype)
+            tolerance = HALF_ROPE_TOLERANCE if suffix else ROPE_TOLERANCE
+            video = torch.cat([made.video_angles(window, text_length) for window in windows])
+            text = made.text_angles(text_length)
+            angles = {"vid": video, "txt": None if text is None else text.repeat(len(windows), 1)}
+            checks += _turned(recording, f"{size}{suffix}", angles, tolerance)
+    return checks
+
+
+def _turned(recording: Recording, label: str, angles: Mapping[str, Tensor | None], tolerance: float) -> list[Check]:
+    checks = []
+    for stream, known in angles.items():
+        if known is not None and f"angles{label}.{stream}" in recording.names:
+            recorded = recording[f"angles{label}.{stream}"].float()
+            checks.append(distance(f"{label} {stream} angles", known.repeat_interleave(2, -1), recorded, 1e-6))
+        for head in ("q", "k"):
+            if known is not None and f"out{label}.{stream}_{head}" in recording.names:
+                turned = turn_(recording[f"in.{stream}_{head}"].clone(), known)
+                checks.append(distance(f"{label} {stream} {head}", turned, recording[f"out{label}.{stream}_{head}"],
+                                       tolerance))  # fmt: skip
+    return checks
