@@ -38,7 +38,15 @@ class Supervisor:
         self._settings = settings
         self._store = store
         self._workers = workers
-        self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+        self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # slot -> the last one, and when
+        self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
+
+    def close(self) -> None:
+        """Lets go of the workers it started; they live on."""
+        self._reap()
+        for process in self._children:
+            process.returncode = 0  # nobody will wait for it here: keeps Popen from warning of that
+        self._children.clear()
 
     def ensure(self) -> None:
         """Puts tasks of dead workers back and starts workers while tasks wait. Cheap: call it from every verb."""
@@ -57,7 +65,9 @@ class Supervisor:
                 return
             time.sleep(POLL_S)
         if not self._starting(slot.name):
-            self._started[slot.name] = (self._spawn(slot), time.monotonic())
+            process = self._spawn(slot)
+            self._children.append(process)
+            self._started[slot.name] = (process, time.monotonic())
 
     def alive(self, slot: Slot) -> WorkerRow | None:
         """The row of a living worker."""
@@ -141,8 +151,8 @@ class Supervisor:
         return False
 
     def _reap(self) -> None:
-        for process, _ in self._started.values():
-            process.poll()
+        """Zombies would look alive to others."""
+        self._children = [process for process in self._children if process.poll() is None]
 
 
 def _runs(pid: int) -> bool:
