@@ -23,18 +23,12 @@ REQUIRED = object()
 VIDEO = {"file_path": REQUIRED, "resolution": 1080, "batch_size": 5, "dit_model": None, "color_correction": "lab",
          "seed": 42}  # fmt: skip
 DOCUMENTED: dict[str, dict[str, object]] = {
-    "get_queue_status": {},
-    "get_gpu_status": {},
-    "list_available_models": {},
+    "get_queue_status": {}, "get_gpu_status": {}, "list_available_models": {}, "release_gpu_memory": {},
     "submit_image_task": {name: default for name, default in VIDEO.items() if name != "batch_size"},
     "submit_video_task": VIDEO,
-    "get_task_status": {"task_id": REQUIRED},
-    "get_task_position": {"task_id": REQUIRED},
+    "get_task_status": {"task_id": REQUIRED}, "get_task_position": {"task_id": REQUIRED},
     "wait_for_task": {"task_id": REQUIRED, "timeout": 600, "poll_interval": 5},
-    "get_queue_history": {"limit": 20},
-    "release_gpu_memory": {},
-}
-
+    "get_queue_history": {"limit": 20}}  # fmt: skip
 CAP_S = 1.5
 
 pytestmark = pytest.mark.anyio
@@ -116,8 +110,8 @@ async def test_the_instructions_name_the_tools_of_the_way_to_a_result(client: Cl
 async def test_submit_then_wait_leads_to_the_restored_file(
     client: Client, kind: str, small_video: Path, small_image: Path
 ) -> None:
-    path = {"video": small_video, "image": small_image}[kind]
-    submitted = await ask(client, f"submit_{kind}_task", file_path=str(path), resolution=72)
+    path = str(small_video if kind == "video" else small_image)
+    submitted = await ask(client, f"submit_{kind}_task", file_path=path, resolution=72)
     assert submitted.keys() == {"status", "task_id", "queue_position", "estimated_wait_seconds", "model"}
     while (final := await ask(client, "wait_for_task", task_id=submitted["task_id"])).get("timed_out"):
         pass
