@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -188,6 +189,17 @@ def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, tilin
             total[span.write] += span.weights
             assert span.read.stop - span.read.start <= tiling.tile[0] * scale // 8
         torch.testing.assert_close(total, torch.ones_like(total))
+
+
+@pytest.mark.parametrize(
+    ("mode", "free_bytes", "tiled"),
+    [("on", 100, True), ("off", 1, False), ("auto", 100, False), ("auto", 99, True), ("auto", None, True)],
+)
+def test_auto_tiles_where_whole_frames_may_not_fit(
+    mode: Literal["auto", "on", "off"], free_bytes: int | None, tiled: bool
+) -> None:
+    chosen = Tiling.chosen(mode, "medium", whole_bytes=100, free_bytes=free_bytes)
+    assert chosen == (Tiling((768, 768), (96, 96)) if tiled else None)
 
 
 def test_a_frame_that_fits_one_tile_is_not_cut() -> None:

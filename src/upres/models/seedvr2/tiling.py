@@ -23,6 +23,19 @@ class Tiling:
     overlap: tuple[int, int]
 
     @classmethod
+    def chosen(
+        cls,
+        mode: Literal["auto", "on", "off"],
+        quality: Literal["low", "medium", "high"],
+        whole_bytes: int,
+        free_bytes: int | None,
+    ) -> Tiling | None:
+        """`auto` is `on` where whole frames would take more than is free, or where neither can be told (None)."""
+        if mode == "off" or (mode == "auto" and free_bytes is not None and whole_bytes <= free_bytes):
+            return None
+        return cls.of_quality(quality)
+
+    @classmethod
     def of_quality(cls, quality: Literal["low", "medium", "high"]) -> Tiling:
         tile, overlap = {"low": (512, 64), "medium": (768, 96), "high": (1024, 128)}[quality]
         return cls((tile, tile), (overlap, overlap))
