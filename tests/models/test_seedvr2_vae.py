@@ -191,6 +191,12 @@ def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, tilin
         torch.testing.assert_close(total, torch.ones_like(total))
 
 
+def test_memory_needed_is_what_was_measured_at_full_hd_in_half_precision() -> None:
+    with torch.device("meta"):
+        vae = VideoVae(SEEDVR2_VAE).bfloat16()
+    assert 35.8 < vae.bytes_needed(1088, 1920) / 2**30 < 37  # 35.76 GiB
+
+
 @pytest.mark.parametrize(
     ("mode", "free_bytes", "tiled"),
     [("on", 100, True), ("off", 1, False), ("auto", 100, False), ("auto", 99, True), ("auto", None, True)],

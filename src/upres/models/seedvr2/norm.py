@@ -23,11 +23,12 @@ def by_sums(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) ->
     CUDA's own gives a group of a frame to a single multiprocessor: 19 ms for 4 frames of 128 x 720 x 1280 on an H100,
     where this takes 3. It also keeps the memory order, which reshaping a single frame would lose.
     """
-    total = x.sum(dim=(3, 4), dtype=torch.float32)
-    squares = torch.linalg.vector_norm(x, dim=(3, 4), dtype=torch.float32).square()
-    size = x.shape[1] // groups * x.shape[3] * x.shape[4]
-    mean = reduce(total, "b (g c) t -> b g 1 t", "sum", g=groups) / size
-    variance = reduce(squares, "b (g c) t -> b g 1 t", "sum", g=groups) / size - mean.square()
+    frames = rearrange(x, "b c t h w -> (b t) c h w")  # a view: over these CUDA sums fastest
+    total = frames.sum(dim=(2, 3), dtype=torch.float32)
+    squares = torch.linalg.vector_norm(frames, dim=(2, 3), dtype=torch.float32).square()
+    size = frames[0].numel() // groups
+    mean = reduce(total, "(b t) (g c) -> b g 1 t", "sum", g=groups, b=len(x)) / size
+    variance = reduce(squares, "(b t) (g c) -> b g 1 t", "sum", g=groups, b=len(x)) / size - mean.square()
     weight, bias = (rearrange(p.float(), "(g c) -> g c 1", g=groups) for p in (weight, bias))
     scale = weight * torch.rsqrt(variance.clamp(min=0) + eps)
     shift = bias - mean * scale
