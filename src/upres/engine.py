@@ -87,6 +87,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
+        self.supervisor.close()
         self._database.close()
 
     def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:

@@ -32,4 +32,6 @@ def test_no_shared_frames_fade_to_nothing() -> None:
 
 def test_windows_that_agree_are_left_alone_in_their_own_dtype() -> None:
     frames = torch.rand(6, 3, 4, 4).bfloat16()
-    assert torch.equal(cross_fade(frames, frames), frames)
+    faded = cross_fade(frames, frames)
+    assert faded.dtype == torch.bfloat16
+    assert torch.equal(faded, frames)

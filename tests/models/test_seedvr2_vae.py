@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from upres.models.seedvr2.causal import Memory
-from upres.models.seedvr2.tiling import Tiling, decoding_tiles, encoding_tiles
+from upres.models.seedvr2.causal import CausalConv3d, Memory
+from upres.models.seedvr2.norm import FrameNorm, by_sums
+from upres.models.seedvr2.tiling import Passage, Tiling, decoding_tiles, encoding_tiles
 from upres.models.seedvr2.vae import SEEDVR2_VAE, TINY_VAE, VideoVae
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +150,18 @@ def test_memory_does_not_grow_with_the_clip_and_is_freed_with_its_last_portion(v
     assert passage.nbytes == 0
 
 
+def test_a_convolution_keeps_no_more_than_the_frames_it_needs_again() -> None:
+    memory, conv = Memory(), CausalConv3d(3, 4)
+    conv(torch.zeros(1, 3, 9, 8, 8), memory)
+    assert memory.nbytes == 2 * 3 * 8 * 8 * 4
+
+
+def test_waiting_frames_do_not_keep_the_rest_of_their_portion() -> None:
+    passage = Passage(lambda x, _memory: x, encoding_tiles(8, 8, None), step=4, channels=3)
+    passage.push(torch.zeros(1, 3, 7, 8, 8))
+    assert passage.nbytes == 2 * 3 * 8 * 8 * 4
+
+
 def test_frames_wait_until_they_fill_a_latent_frame(vae: VideoVae) -> None:
     passage = vae.encoding(16, 16)
     made = [passage.push(torch.zeros(1, 3, count, 16, 16)).shape for count in (1, 3, 1)]
@@ -165,9 +179,10 @@ def test_sides_that_are_not_whole_latents_are_refused(vae: VideoVae) -> None:
 
 
 @pytest.mark.parametrize("size", [8, 64, 512, 520, 576, 720, 1024, 1080, 2160, 4096])
-@pytest.mark.parametrize("quality", ["low", "medium", "high"])
-def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, quality: str) -> None:
-    tiling = Tiling.of_quality(quality)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "tiling", [*map(Tiling.of_quality, ("low", "medium", "high")), Tiling((48, 48), (40, 40)), Tiling((8, 8), (8, 8))]
+)
+def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, tiling: Tiling) -> None:
     for tiles, scale in ((encoding_tiles(size, size, tiling), 8), (decoding_tiles(size, size, tiling), 1)):
         total = torch.zeros(size // scale)
         for span in tiles.rows:
@@ -176,9 +191,33 @@ def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, quali
         torch.testing.assert_close(total, torch.ones_like(total))
 
 
+def test_memory_needed_is_what_was_measured_at_full_hd_in_half_precision() -> None:
+    with torch.device("meta"):
+        vae = VideoVae(SEEDVR2_VAE).bfloat16()
+    assert 35.8 < vae.bytes_needed(1088, 1920) / 2**30 < 37  # 35.76 GiB
+
+
+@pytest.mark.parametrize(
+    ("mode", "free_bytes", "tiled"),
+    [("on", 100, True), ("off", 1, False), ("auto", 100, False), ("auto", 99, True), ("auto", None, True)],
+)
+def test_auto_tiles_where_whole_frames_may_not_fit(
+    mode: Literal["auto", "on", "off"], free_bytes: int | None, tiled: bool
+) -> None:
+    chosen = Tiling.chosen(mode, "medium", whole_bytes=100, free_bytes=free_bytes)
+    assert chosen == (Tiling((768, 768), (96, 96)) if tiled else None)
+
+
 def test_a_frame_that_fits_one_tile_is_not_cut() -> None:
     tiles = decoding_tiles(512, 504, Tiling.of_quality("low"))
     assert [len(tiles.rows), len(tiles.columns)] == [1, 1]
+
+
+def test_the_norm_for_cuda_equals_torchs_own() -> None:
+    frames = torch.randn(2, 16, 3, 20, 24, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    norm = FrameNorm(4, 16, 1e-6)
+    norm.weight.data, norm.bias.data = torch.rand(2, 16, generator=torch.Generator().manual_seed(1))
+    assert_near(by_sums(frames, 4, norm.weight, norm.bias, 1e-6), norm(frames))
 
 
 def test_keys_and_shapes_are_those_of_the_published_checkpoint() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,12 @@ REQUIRED = object()
 VIDEO = {"file_path": REQUIRED, "resolution": 1080, "batch_size": 5, "dit_model": None, "color_correction": "lab",
          "seed": 42}  # fmt: skip
 DOCUMENTED: dict[str, dict[str, object]] = {
-    "get_queue_status": {},
-    "get_gpu_status": {},
-    "list_available_models": {},
+    "get_queue_status": {}, "get_gpu_status": {}, "list_available_models": {}, "release_gpu_memory": {},
     "submit_image_task": {name: default for name, default in VIDEO.items() if name != "batch_size"},
     "submit_video_task": VIDEO,
-    "get_task_status": {"task_id": REQUIRED},
-    "get_task_position": {"task_id": REQUIRED},
+    "get_task_status": {"task_id": REQUIRED}, "get_task_position": {"task_id": REQUIRED},
     "wait_for_task": {"task_id": REQUIRED, "timeout": 600, "poll_interval": 5},
-    "get_queue_history": {"limit": 20},
-    "release_gpu_memory": {},
-}
-
+    "get_queue_history": {"limit": 20}}  # fmt: skip
 CAP_S = 1.5
 
 pytestmark = pytest.mark.anyio
@@ -115,8 +110,8 @@ async def test_the_instructions_name_the_tools_of_the_way_to_a_result(client: Cl
 async def test_submit_then_wait_leads_to_the_restored_file(
     client: Client, kind: str, small_video: Path, small_image: Path
 ) -> None:
-    path = {"video": small_video, "image": small_image}[kind]
-    submitted = await ask(client, f"submit_{kind}_task", file_path=str(path), resolution=72)
+    path = str(small_video if kind == "video" else small_image)
+    submitted = await ask(client, f"submit_{kind}_task", file_path=path, resolution=72)
     assert submitted.keys() == {"status", "task_id", "queue_position", "estimated_wait_seconds", "model"}
     while (final := await ask(client, "wait_for_task", task_id=submitted["task_id"])).get("timed_out"):
         pass
@@ -125,8 +120,9 @@ async def test_submit_then_wait_leads_to_the_restored_file(
     assert final["output_resolution"] == "96x72"
     assert final == await ask(client, "get_task_status", task_id=submitted["task_id"])
     assert (await ask(client, "get_task_position", task_id=submitted["task_id"]))["position"] == 0
-    newest = (await ask(client, "get_queue_history", limit=1))["history"]
-    assert [item["id"] for item in newest] == [submitted["task_id"]]
+    finished = (await ask(client, "get_queue_history", limit=1000))["history"]
+    assert submitted["task_id"] in {item["id"] for item in finished}
+    assert (await ask(client, "get_queue_history", limit=1))["history"] == finished[:1]
 
 
 async def test_a_wait_that_runs_out_is_an_answer_and_no_error(client: Client, long_task: str) -> None:
@@ -167,8 +163,9 @@ async def test_a_task_in_which_nothing_moves_is_still_told_of_and_progress_only_
     behind = engine.submit(TaskSpec(input_path=str(small_image))).id
     heard = await heard_progress(client, task_id=behind, poll_interval=1)
     engine.cancel(behind)
-    assert [message for _, message in heard] == ["queued, position 2"] * 2
-    assert heard[0][0] < heard[1][0] < 1
+    assert len(heard) >= 2
+    assert all(str(message).startswith("queued, position ") for _, message in heard)
+    assert all(earlier < later < 1 for (earlier, _), (later, _) in pairwise(heard))
 
 
 async def test_stopping_a_wait_does_not_stop_the_task(client: Client, long_task: str) -> None:
@@ -199,7 +196,10 @@ async def test_gpu_memory_is_not_released_under_a_running_task(client: Client, e
     assert (await refusal(client, "release_gpu_memory")).startswith("gpu_busy: ")
 
 
-async def test_released_gpu_memory_is_a_success(client: Client) -> None:
+async def test_released_gpu_memory_is_a_success(client: Client, engine: Engine) -> None:
+    queue = engine.queue()
+    for left_over in (*queue.processing, *queue.pending):
+        engine.wait(left_over.id)
     answer = await ask(client, "release_gpu_memory")
     assert answer["status"] == "success"
     assert answer["message"].startswith("GPU memory released")

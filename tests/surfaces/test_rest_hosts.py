@@ -2,15 +2,18 @@
 
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx
 import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 
-from surfaces.serving import PATIENCE_S, Served, serving
+from surfaces.serving import PATIENCE_S, Served, serving, until
 from upres.engine import LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
@@ -119,15 +122,26 @@ def test_a_taken_port_is_named_with_a_way_out(server: Served, fresh_settings: Se
         serve(replace(fresh_settings, port=server.port))
 
 
-def test_the_server_ends_soon_although_an_event_stream_is_open(fresh_settings: Settings) -> None:
+def test_the_server_ends_soon_although_a_stream_and_an_upload_are_open(fresh_settings: Settings) -> None:
     with serving(fresh_settings) as served, httpx.Client(timeout=PATIENCE_S) as client:
-        with client.stream("GET", f"{served.url}/sse") as stream:
-            assert stream.status_code == 200
+        with client.stream("GET", f"{served.url}/sse") as stream, stalled_upload(served, fresh_settings.upload_dir):
             next(stream.iter_lines())
             served.process.terminate()
             served.process.wait(GRACE_S + 10)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", served.port))
+    assert list(fresh_settings.upload_dir.iterdir()) == []
+
+
+@contextmanager
+def stalled_upload(served: Served, folder: Path) -> Iterator[None]:
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        head = (b"POST /api/process HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n')  # fmt: skip
+        client.sendall(head + bytes(2**21))
+        until(lambda: folder.is_dir() and any(folder.iterdir()), "the upload began")
+        yield
 
 
 def test_serve_never_works_for_another_server(fresh_settings: Settings) -> None:

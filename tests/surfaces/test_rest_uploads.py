@@ -21,8 +21,8 @@ HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
-def chunks(size_mb: int) -> Iterator[bytes]:
-    yield HEAD % b"big.mp4"
+def chunks(size_mb: int, part: bytes = b"file") -> Iterator[bytes]:
+    yield HEAD.replace(b'"file"', b'"%s"' % part) % b"big.mp4"
     for _ in range(size_mb):
         yield bytes(MB)
     yield b"\r\n--b--\r\n"
@@ -54,7 +54,6 @@ def test_a_declared_length_over_the_cap_is_refused_before_the_body(
 def test_a_body_of_undeclared_length_is_refused_once_it_is_over_the_cap(
     server: Served, uploads: Path, client: object, size_mb: int
 ) -> None:
-    """And the refusal reaches clients that send to the end before they listen."""
     before = sorted(uploads.iterdir())
     if client is httpx:
         with httpx.Client() as session:
@@ -64,6 +63,25 @@ def test_a_body_of_undeclared_length_is_refused_once_it_is_over_the_cap(
             status = other.post(f"{server.url}/api/process", data=chunks(size_mb), headers=FORM).status_code
     assert status == 413
     until(lambda: sorted(uploads.iterdir()) == before, "the refused upload is gone")
+
+
+@pytest.mark.parametrize(("first", "status"), [(HEAD % b"a.mp4", 413), (b"no form at all", 400)])
+@pytest.mark.parametrize("path", ["/api/process", "/api/models/switch"])
+def test_a_client_that_listens_only_once_it_has_said_all_hears_the_refusal(
+    server: Served, path: str, first: bytes, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM['content-type']}\r\n"
+                       "Transfer-Encoding: chunked\r\n\r\n".encode())  # fmt: skip
+        for block in (first, *[bytes(MB)] * 64):
+            client.sendall(b"%x\r\n%s\r\n" % (len(block), block))
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 %d " % (status if path == "/api/process" else 400))
+
+
+def test_parts_that_nobody_asked_for_count_too(http: httpx.Client) -> None:
+    reply = http.post("/api/process", content=chunks(UPLOAD_CAP_MB + 2, b"other"), headers=FORM)
+    assert reply.status_code == 413
 
 
 def test_a_file_of_exactly_the_cap_is_received(http: httpx.Client, uploads: Path, small_image: Path) -> None:

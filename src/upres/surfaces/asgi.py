@@ -21,7 +21,7 @@ from upres.surfaces.mcp import build_server
 from upres.surfaces.rest import install_problems
 from upres.version import __version__
 
-GRACE_S = 5  # open event streams end only when cut; uploads and downloads get this long to finish
+GRACE_S = 3  # open event streams end only when cut; uploads and downloads get this long to finish
 BACKLOG = 2048
 
 

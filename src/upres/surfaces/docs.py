@@ -11,7 +11,7 @@ from upres.surfaces.rest import get
 
 ABOUT = """Restores and enlarges video and images.
 
-Agents use MCP: streamable HTTP at `/mcp`, SSE at `/sse`. The routes below are the same engine over REST."""
+Agents use MCP: streamable HTTP at /mcp, SSE at /sse. The routes below are the same engine over REST."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 router = APIRouter()

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from upres.surfaces.rest import problem
+from upres.surfaces.rest import HangUp, problem
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # bound to every address of the machine
@@ -45,7 +45,7 @@ class HostGuard:
         else:
             return None
         return problem(status, f"{header.lower()}_not_allowed", f"{header} {', '.join(given)} is not allowed",
-                       "if it is a name of this server, add it to UPRES_ALLOWED_HOSTS")  # fmt: skip
+                       "if it is a name of this server, add it to UPRES_ALLOWED_HOSTS", kind=HangUp)  # fmt: skip
 
 
 def _name(url: str) -> str | None:

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from upres.engine import Engine
-from upres.errors import InvalidParameter, UploadTooLarge, UpresError
+from upres.errors import InvalidParameter, UpresError
 from upres.settings import Settings
 
 JSON_BODY_BYTES = 64 * 1024
@@ -38,7 +38,7 @@ class Problem(BaseModel):
 PROBLEMS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "What went wrong"}}
 
 
-class _Hanging(JSONResponse):
+class HangUp(JSONResponse):
     """A refusal of a body that is still coming. Hears on for a while before it hangs up.
 
     Most clients listen only once they have said everything: to hang up at once would lose them the reply.
@@ -60,6 +60,14 @@ def problem(
 ) -> Response:  # fmt: skip
     body = Problem(error=error, detail=f"{error}; {remedy}" if remedy else error, code=code)
     return kind(body.model_dump(), status, headers=headers)
+
+
+class BodyRefused(Exception):
+    """A refusal while the request's body is still coming: answered by hanging up."""
+
+    def __init__(self, refusal: UpresError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 class Download(FileResponse):
@@ -87,6 +95,7 @@ class Download(FileResponse):
 def install_problems(app: FastAPI) -> None:
     """Replaces FastAPI's HTML, text and 422 replies."""
     app.add_exception_handler(UpresError, _on_upres_error)
+    app.add_exception_handler(BodyRefused, _on_body_refused)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_bad_parameter)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -95,8 +104,13 @@ def install_problems(app: FastAPI) -> None:
 
 def _on_upres_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, UpresError)
-    kind = _Hanging if isinstance(error, UploadTooLarge) else JSONResponse
-    return problem(error.http_status, error.code, error.message, error.remedy, kind=kind)
+    return problem(error.http_status, error.code, error.message, error.remedy)
+
+
+def _on_body_refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BodyRefused)
+    refusal = error.refusal
+    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, kind=HangUp)
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -138,12 +152,13 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
 async def json_object(request: Request) -> dict[str, object]:
-    """The body as a JSON object, whatever content type it claims. Raises InvalidParameter."""
+    """The body as a JSON object, whatever content type it claims. Raises InvalidParameter, BodyRefused."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > JSON_BODY_BYTES:
-            raise InvalidParameter(f"the body is longer than {JSON_BODY_BYTES} bytes", remedy="send a JSON object")
+            long = f"the body is longer than {JSON_BODY_BYTES} bytes"
+            raise BodyRefused(InvalidParameter(long, remedy="send a JSON object"))
     try:
         value = json.loads(body)
     except ValueError as error:

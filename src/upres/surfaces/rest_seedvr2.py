@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from upres.errors import InvalidParameter, UpresError
+from upres.errors import InvalidParameter
 from upres.surfaces import views
 from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object
 from upres.surfaces.uploads import Upload, receive
@@ -112,18 +112,10 @@ def process(
     task = None
     try:
         task = engine.submit(order(input_path=str(upload.path), **given), key=idempotency_key)
-    except UpresError as error:
-        raise _without_path(error, upload) from error
     finally:
         if task is None or task.spec.input_path != str(upload.path):
             upload.discard()
     return views.Submitted.of(task)
-
-
-def _without_path(error: UpresError, upload: Upload) -> UpresError:
-    """The same failure in the client's words: where uploads lie on this machine is not its business."""
-    message, remedy = (text.replace(str(upload.path), upload.filename) for text in (error.message, error.remedy))
-    return type(error)(message, remedy=remedy)
 
 
 @get(router, "/api/status/{task_id}", summary="A task", response_model_exclude_none=True)

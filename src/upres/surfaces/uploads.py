@@ -19,6 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from upres.errors import DiskFull, InvalidParameter, UploadTooLarge, UpresError
+from upres.surfaces.rest import BodyRefused
 
 MB = 2**20
 BLOCK_BYTES = MB  # what is handed to the parser, and so to the disk, at once
@@ -62,31 +63,46 @@ def safe_name(name: str) -> str:
 async def receive(request: Request, directory: Path, max_mb: int) -> Upload:
     """Reads a multipart form with one part `file`. Whatever goes wrong, nothing is left on disk.
 
-    Raises InvalidParameter, UploadTooLarge, DiskFull; ClientDisconnect when the client goes away.
+    Raises InvalidParameter, UploadTooLarge, DiskFull, as BodyRefused until all is heard; and ClientDisconnect.
     """
-    cap = max_mb * MB
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > cap + FORM_BYTES:
-        raise _too_large(max_mb)
-    form = _Form(_boundary(request), directory, max_mb)
+    try:
+        form = _Form(_boundary(request), directory, max_mb)
+        _check_declared(request, max_mb)
+    except UpresError as error:
+        raise BodyRefused(error) from error
     upload = None
     try:
-        received = 0
-        block = bytearray()
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > cap + FORM_BYTES:
-                raise _too_large(max_mb)
-            block += chunk
-            if len(block) >= BLOCK_BYTES:
-                await anyio.to_thread.run_sync(form.feed, bytes(block))
-                block.clear()
-        await anyio.to_thread.run_sync(form.feed, bytes(block))
+        rest = await _feed(form, request, max_mb)
+        await anyio.to_thread.run_sync(form.feed, rest)
         upload = await anyio.to_thread.run_sync(form.finish)
     finally:
         if upload is None:
             form.discard()
     return upload
+
+
+async def _feed(form: _Form, request: Request, max_mb: int) -> bytes:
+    """All blocks but the last, which is returned: what it says wrong is said when all is heard."""
+    received = 0
+    block = bytearray()
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_mb * MB + FORM_BYTES:
+                raise _too_large(max_mb)
+            block += chunk
+            if len(block) >= BLOCK_BYTES:
+                await anyio.to_thread.run_sync(form.feed, bytes(block))
+                block.clear()
+    except UpresError as error:
+        raise BodyRefused(error) from error
+    return bytes(block)
+
+
+def _check_declared(request: Request, max_mb: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_mb * MB + FORM_BYTES:
+        raise _too_large(max_mb)
 
 
 def _boundary(request: Request) -> bytes:

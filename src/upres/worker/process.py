@@ -38,18 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Timeout:
         log.info("another worker holds this slot")
         return EX_TEMPFAIL
-    with lock:
-        from upres.worker.loop import Worker  # torch begins here, after the lock: a second worker never pays for it
+    from upres.worker.loop import Worker  # torch begins here, after the lock: a second worker never pays for it
 
-        worker = Worker(settings, slot)
+    worker = Worker(settings, slot)
 
-        def stop(signum: int, frame: FrameType | None) -> None:
-            worker.stop()
+    def stop(signum: int, frame: FrameType | None) -> None:
+        worker.stop()
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        worker.run()
-    return 0
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    worker.run()
+    logging.shutdown()
+    os._exit(0)  # the end of the process frees the lock, not a line before it: its next owner finds the device empty
 
 
 if __name__ == "__main__":

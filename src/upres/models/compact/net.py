@@ -30,8 +30,10 @@ class CompactConfig:
 
 
 class CompactNet(nn.Module):
-    """Bicubic enlargement plus what 3x3 convolutions add to it. B 3 H W, float, [-1, 1] -> B 3 2H 2W.
+    """Bicubic enlargement plus what 3x3 convolutions add to it. B 3 H+2r W+2r, float, [-1, 1] -> B 3 2H 2W.
 
+    No convolution pads: the network is given r = `config.reach` pixels on every side beyond those it answers for, so a
+    tile comes out as it would within the whole frame, and at a frame's edge nothing black or grey seeps in (`widen`).
     All convolutions run at input size; the last yields the SCALE * SCALE sub-pixels of each colour (sub-pixel
     convolution: Shi et al. 2016, arXiv:1609.05158). The sum is float32 whatever the convolutions' dtype, so that half
     precision touches the added detail only, never the picture itself.
@@ -45,11 +47,11 @@ class CompactNet(nn.Module):
         self.tail = convolution(config.channels, 3 * SCALE * SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = enlarge(x) + self.detail(x).float()
+        output: Tensor = inner(enlarge(x), SCALE * self.config.reach) + self.detail(x).float()
         return output
 
     def detail(self, x: Tensor) -> Tensor:
-        """The residual over bicubic, in the dtype of the weights. B 3 H W -> B 3 2H 2W."""
+        """The residual over bicubic, in the dtype of the weights. B 3 H+2r W+2r -> B 3 2H 2W."""
         x = functional.relu(self.head(x.to(self.head.weight.dtype)))
         for pair in self.body:
             x = pair(x)
@@ -57,7 +59,7 @@ class CompactNet(nn.Module):
 
 
 class SkipPair(nn.Module):
-    """Two convolutions with a skip around them. B C H W -> B C H W."""
+    """Two convolutions with a skip around them. B C H W -> B C H-4 W-4."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -65,11 +67,21 @@ class SkipPair(nn.Module):
         self.second = convolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(x + self.second(functional.relu(self.first(x))))
+        return functional.relu(inner(x, 2 * (KERNEL // 2)) + self.second(functional.relu(self.first(x))))
 
 
 def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, KERNEL, padding=KERNEL // 2)
+    return nn.Conv2d(inputs, outputs, KERNEL)
+
+
+def inner(x: Tensor, margin: int) -> Tensor:
+    """Without `margin` pixels on every side."""
+    return x[..., margin:-margin, margin:-margin]
+
+
+def widen(x: Tensor, margin: int) -> Tensor:
+    """`margin` more pixels on every side, copies of the nearest one of the edge."""
+    return functional.pad(x, (margin, margin, margin, margin), mode="replicate")
 
 
 def enlarge(x: Tensor) -> Tensor:

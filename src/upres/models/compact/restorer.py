@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from math import ceil, log2
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from upres.errors import WeightsInvalid
 from upres.models.compact.checkpoint import read
-from upres.models.compact.net import SCALE, CompactNet, resample
+from upres.models.compact.net import SCALE, CompactNet, resample, widen
 from upres.models.limits import Limits
 from upres.models.restorer import StreamSpec
 
@@ -90,15 +90,11 @@ class CompactStream:
         return resample(frame, self.spec.output_height, self.spec.output_width)
 
     def _double(self, frame: Tensor) -> Tensor:
-        side = TILE.get(frame.device.type, TILE["cpu"])
         height, width = frame.shape[-2:]
+        side = TILE.get(frame.device.type, TILE["cpu"])
         if self.spec.tiling == "off" or (self.spec.tiling == "auto" and height * width <= side * side):
-            return self._apply(frame)
-        return tiled(self._apply, frame, side, self.net.config.reach)
-
-    def _apply(self, frame: Tensor) -> Tensor:
-        output: Tensor = self.net(frame.contiguous(memory_format=torch.channels_last))
-        return output
+            side = max(height, width)
+        return doubled(self.net, frame, side)
 
 
 def passes(spec: StreamSpec) -> int:
@@ -107,19 +103,20 @@ def passes(spec: StreamSpec) -> int:
     return min(MAX_PASSES, max(1, ceil(log2(ratio))))
 
 
-def tiled(double: Callable[[Tensor], Tensor], frame: Tensor, side: int, margin: int) -> Tensor:
-    """`double(frame)`, computed in squares of `side` input pixels. B C H W -> B C 2H 2W.
+def doubled(net: CompactNet, frame: Tensor, side: int) -> Tensor:
+    """The whole frame through `net`, in squares of `side` input pixels. B C H W -> B C 2H 2W, float32.
 
-    Each square sees `margin` pixels around it (fewer at the frame's edge, where the whole frame ends as well), so with
-    `margin` at least the network's reach no seam can arise: the result differs by rounding only.
+    Each square is given all the network can see around it, so no seam can arise: tiles differ from the whole by
+    rounding only (other sizes may take other convolution kernels).
     """
     batch, channels, height, width = frame.shape
+    margin = net.config.reach
+    wide = widen(frame, margin)
     output = frame.new_empty((batch, channels, SCALE * height, SCALE * width), dtype=torch.float32)
     for top, left in product(range(0, height, side), range(0, width, side)):
         bottom, right = min(top + side, height), min(left + side, width)
-        y, x = max(0, top - margin), max(0, left - margin)
-        tile = double(frame[..., y : bottom + margin, x : right + margin])
-        output[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right] = tile[
-            ..., SCALE * (top - y) : SCALE * (bottom - y), SCALE * (left - x) : SCALE * (right - x)
-        ]
+        tile = wide[..., top : bottom + 2 * margin, left : right + 2 * margin]
+        output[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right] = net(
+            tile.contiguous(memory_format=torch.channels_last)
+        )
     return output

@@ -18,7 +18,7 @@ def fade_out(frames: int) -> list[float]:
     """How much the previous window counts in each shared frame: 1 in the first third, 0 in the last, a half cosine
     wave between them. The rule of numz/ComfyUI-SeedVR2_VideoUpscaler 4490bd1.
     """
-    if frames < 3:
-        return [1.0, 0.0][:frames]
+    if frames == 1:
+        return [1.0]
     along = (min(max(3 * i / (frames - 1) - 1, 0.0), 1.0) for i in range(frames))
     return [0.5 + 0.5 * math.cos(math.pi * x) for x in along]

@@ -27,7 +27,7 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        return sum(tail.nbytes for tail in self._tails.values())
+        return sum(tail.untyped_storage().nbytes() for tail in self._tails.values())
 
     def recall(self, conv: nn.Module) -> Tensor | None:
         return self._tails.pop(conv, None)
@@ -50,7 +50,14 @@ class CausalConv3d(nn.Conv3d):
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip."""
         if self.lead:
             tail = memory.recall(self)
-            before = x[:, :, :1].expand(-1, -1, self.lead, -1, -1) if tail is None else tail
-            x = torch.cat((before, x), dim=2)
+            before = [x[:, :, :1]] * self.lead if tail is None else [tail]
+            x = torch.cat((*before, x), dim=2)
             memory.keep(self, x[:, :, x.shape[2] - self.overlap :])
         return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """B C T H W in the memory order that convolutions are fastest in: on CUDA channels last, where they take 2/3 of the
+    time and 1/3 of the memory; on a CPU channels first. What follows keeps the order.
+    """
+    return x.contiguous(memory_format=torch.channels_last_3d if x.is_cuda else torch.contiguous_format)

@@ -17,10 +17,23 @@ SCALE = 8  # pixels along a side of a latent
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Pixels: (height, width) of a tile, and of what it shares with each neighbour."""
+    """Pixels: (height, width) of a tile, and of what it shares with each neighbour; rounded down to whole latents."""
 
     tile: tuple[int, int]
     overlap: tuple[int, int]
+
+    @classmethod
+    def chosen(
+        cls,
+        mode: Literal["auto", "on", "off"],
+        quality: Literal["low", "medium", "high"],
+        whole_bytes: int,
+        free_bytes: int | None,
+    ) -> Tiling | None:
+        """`auto` is `on` where whole frames would take more than is free, or where neither can be told (None)."""
+        if mode == "off" or (mode == "auto" and free_bytes is not None and whole_bytes <= free_bytes):
+            return None
+        return cls.of_quality(quality)
 
     @classmethod
     def of_quality(cls, quality: Literal["low", "medium", "high"]) -> Tiling:
@@ -73,7 +86,7 @@ def _spans(pixels: int, tile_pixels: int, overlap_pixels: int, decoding: bool) -
     write = [slice(s.start * SCALE, s.stop * SCALE) for s in read]
     if not decoding:
         read, write = write, read
-    weights = _weights(write, overlap_pixels if decoding else overlap)
+    weights = _weights(write, overlap * SCALE if decoding else overlap)
     return tuple(map(Span, read, write, weights))
 
 
@@ -92,7 +105,7 @@ def _weights(spans: list[slice], ramp: int) -> list[Tensor]:
             line[length - lines :] = 1 - rising
         total[span] += line
         weights.append(line)
-    return [line / total[span] for span, line in zip(spans, weights, strict=True)]
+    return [line / total[span].clamp(min=1e-6) for span, line in zip(spans, weights, strict=True)]
 
 
 class Passage:
@@ -112,7 +125,7 @@ class Passage:
     @property
     def nbytes(self) -> int:
         """What the clip occupies between two portions."""
-        waiting = 0 if self._waiting is None else self._waiting.nbytes
+        waiting = 0 if self._waiting is None else self._waiting.untyped_storage().nbytes()
         return waiting + sum(memory.nbytes for _, _, memory in self._tiles)
 
     def push(self, frames: Tensor, *, last: bool = False) -> Tensor:
