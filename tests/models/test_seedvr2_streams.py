@@ -14,7 +14,7 @@ from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.batches import Recipe
 from upres.models.seedvr2.latents import LatentWindows, fade
 from upres.models.seedvr2.parts import Parts
-from upres.models.seedvr2.restorer import SeedVr2Restorer, tiling_of
+from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.sampler import draw_noise
 from upres.models.seedvr2.tiling import Tiling
 from upres.models.seedvr2.vae import TINY_VAE, VideoVae
@@ -173,16 +173,18 @@ def test_a_single_shared_latent_becomes_the_mean_and_more_of_them_a_slope() -> N
     assert fade(zeros, ones).flatten().tolist() == [0.25, 0.5, 0.75]
 
 
-@pytest.mark.parametrize(
-    ("tiling", "quality", "size", "tile"),
-    [
-        ("auto", "high", (1024, 1024), None), ("auto", "high", (1088, 1920), 1024), ("auto", "low", (720, 1280), 512),
-        ("auto", "high", (512, 2048), None), ("on", "high", (512, 2048), 1024), ("on", "medium", (64, 64), 768),
-        ("off", "low", (2160, 3840), None),
-    ],
-)  # fmt: skip
-def test_tiles_follow_the_order_and_the_size_of_the_frame(
-    tiling: str, quality: str, size: tuple[int, int], tile: int | None
-) -> None:
-    found = tiling_of(StreamSpec(*size, *size, 0, 5, tiling, quality))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("tiling", "tile"), [("auto", 768), ("on", 768), ("off", None)])
+def test_on_a_cpu_frames_are_cut_unless_told_not_to(restorer: SeedVr2Restorer, tiling: str, tile: int | None) -> None:
+    found = restorer.tiling(StreamSpec(1088, 1920, 1088, 1920, 0, 5, tiling, "medium"))  # type: ignore[arg-type]
     assert found == (None if tile is None else Tiling((tile, tile), (tile // 8, tile // 8)))
+
+
+@pytest.mark.parametrize("mode", ["open_batches", "open_shots"])
+def test_a_frame_longer_than_a_tile_is_cut_in_both_modes(restorer: SeedVr2Restorer, mode: str) -> None:
+    frames = torch.rand(1, 3, 16, 528, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, cut, larger = (
+        through(getattr(restorer, mode)(StreamSpec(16, 528, 16, 528, 0, 5, tiling, quality)), frames)
+        for tiling, quality in (("off", "low"), ("on", "low"), ("on", "high"))
+    )
+    assert not torch.equal(whole, cut)
+    assert torch.equal(whole, larger)

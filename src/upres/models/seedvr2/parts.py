@@ -21,6 +21,11 @@ class Parts:
     text: Tensor  # length text_dim
     dtype: torch.dtype  # what all of it computes in
 
+    @property
+    def nbytes(self) -> int:
+        """What the weights take."""
+        return sum(weight.nbytes for net in (self.dit, self.vae) for weight in net.parameters())
+
     def restore_latents(self, latents: Tensor, noise: tuple[Tensor, Tensor], noise_scale: float = 0.0) -> Tensor:
         """T H W 16, scaled, as `encode` gives them; both noises likewise. `noise_scale`: see sampler.condition."""
         start, second = noise

@@ -55,18 +55,30 @@ class SeedVr2Restorer:
 
     def __init__(self, parts: Parts, device: torch.device) -> None:
         self.parts, self.device = parts, device
+        self._room_bytes: int | None = None  # for what is computed; unknown on a CPU, whose memory others need as well
+        if device.type == "cuda":
+            self._room_bytes = torch.cuda.get_device_properties(device).total_memory - parts.nbytes
 
     def open(self, spec: StreamSpec) -> ClipStream:
         return ClipStream(self, spec)
 
+    def tiling(self, spec: StreamSpec) -> Tiling | None:
+        """On "auto" frames are cut into tiles unless the card has room for what whole ones need; on a CPU always.
+
+        The size of the card counts, not what happens to be free on it: a task gives the same pixels every time. A frame
+        that fits into one tile is never cut.
+        """
+        whole_bytes = self.parts.vae.bytes_needed(spec.output_height, spec.output_width)
+        return Tiling.chosen(spec.tiling, spec.tile_quality, whole_bytes, self._room_bytes)
+
     def open_batches(self, spec: StreamSpec, recipe: Recipe = REFERENCE, *, noise: Noise | None = None) -> BatchStream:
         """Batch mode, for clips of any length."""
         drawn = SeededNoise(spec.seed, self.device) if noise is None else noise
-        return BatchStream(self.parts, spec.window, tiling_of(spec), drawn, recipe)
+        return BatchStream(self.parts, spec.window, self.tiling(spec), drawn, recipe)
 
     def open_shots(self, spec: StreamSpec) -> ShotStream:
         """Stream mode, for clips of any length."""
-        size, tiling = (spec.input_height, spec.input_width), tiling_of(spec)
+        size, tiling = (spec.input_height, spec.input_width), self.tiling(spec)
         return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed))
 
 
@@ -100,14 +112,3 @@ class ClipStream:
     def _opened(self) -> Tensor:
         opening, self._opening = torch.stack(self._opening), []
         return opening
-
-
-def tiling_of(spec: StreamSpec) -> Tiling | None:
-    """On "auto" a frame is cut if it has more pixels than one tile: the autoencoder then never needs more memory than
-    for a tile. On "on" it is cut also if only one side is longer than a tile; on "off" never.
-
-    What is cut does not depend on the machine: the same task gives the same pixels everywhere.
-    """
-    tiling = Tiling.of_quality(spec.tile_quality)
-    whole = spec.output_height * spec.output_width <= tiling.tile[0] * tiling.tile[1]
-    return None if spec.tiling == "off" or (spec.tiling == "auto" and whole) else tiling

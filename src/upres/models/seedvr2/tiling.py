@@ -17,7 +17,10 @@ SCALE = 8  # pixels along a side of a latent
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Pixels: (height, width) of a tile, and of what it shares with each neighbour; rounded down to whole latents."""
+    """Pixels: (height, width) of a tile, and of what it shares with each neighbour.
+
+    Tiles are cut at whole latents, rounded down; decoded ones fade over the overlap as given, as in the reference.
+    """
 
     tile: tuple[int, int]
     overlap: tuple[int, int]
@@ -86,7 +89,8 @@ def _spans(pixels: int, tile_pixels: int, overlap_pixels: int, decoding: bool) -
     write = [slice(s.start * SCALE, s.stop * SCALE) for s in read]
     if not decoding:
         read, write = write, read
-    weights = _weights(write, overlap * SCALE if decoding else overlap)
+    ramp = overlap_pixels if decoding else overlap
+    weights = _weights(write, ramp if overlap else 0)
     return tuple(map(Span, read, write, weights))
 
 
