@@ -17,7 +17,8 @@ COMMON = {"errors", "tasks", "version"}
 ARROWS: dict[str, set[str]] = {
     "__init__": {"engine"},
     "errors": set(), "version": set(), "tasks": set(), "settings": set(),
-    "catalog": {"models.limits"},
+    "catalog": {"models.limits"}, "sources": set(),
+    "supply": {"catalog", "sources", "settings"},
     "queue": set(),
     "fleet": {"queue", "settings"},
     "media": set(),
@@ -33,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "mcp_server"},
+    "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
@@ -87,7 +88,7 @@ def test_torch_lives_only_in_worker_restore_and_models(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["upres", "upres.surfaces.mcp", "upres.surfaces.asgi", "upres.surfaces.cli",
-                                    "upres.engine", "upres.doctor"])  # fmt: skip
+                                    "upres.engine", "upres.doctor", "upres.surfaces.cli_weights"])  # fmt: skip
 def test_front_ends_never_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from upres.catalog import MODELS, Catalog
+from upres.catalog import MODELS, Catalog, download_command
 from upres.engine import LocalEngine
 from upres.errors import UpresError
 from upres.fleet.slots import find_slots, gpu_memory
@@ -81,12 +81,17 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     catalog = Catalog(settings.model_dir)
+    absent = []
     for model in MODELS:
-        if catalog.installed(model):
+        missing = catalog.missing(model)
+        if not missing:
             yield Finding("model", f"{model.name} installed")
+        elif model.files[0] in missing:
+            absent.append(model.name)
         else:
-            yield Finding("model", f"{model.name} not installed",
-                          f"put {', '.join(model.files)} into {settings.model_dir}")  # fmt: skip
+            yield Finding("model", f"{model.name} lacks {', '.join(missing)}", download_command(model.name))
+    if absent:
+        yield Finding("models", f"{len(absent)} more can be had: `upres download` lists them")
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:

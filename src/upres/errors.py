@@ -118,6 +118,12 @@ class RemoteFailed(UpresError):
     code, http_status = "remote_failed", 502
 
 
+class DownloadFailed(UpresError):
+    """A weights file could not be fetched whole from any of its sources."""
+
+    code, http_status = "download_failed", 502
+
+
 class TaskCancelled(UpresError):
     """Raised inside the worker when a cancel was asked for; never shown as a failure."""
 

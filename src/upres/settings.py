@@ -19,6 +19,7 @@ class Settings:
     output_dir: Path
     upload_dir: Path
     model_dir: Path
+    hub_url: str
     host: str
     port: int
     allowed_hosts: tuple[str, ...]
@@ -86,6 +87,12 @@ def _fixed(value: object) -> Callable[[dict[str, object]], object]:
     return lambda _: value
 
 
+def _url(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("must begin with https:// or http://")
+    return text.rstrip("/")
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -96,6 +103,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("output_dir", "OUTPUT_FOLDER", _path, _under("outputs"), "<data>/outputs", "where results are written"),
     Setting("upload_dir", "UPLOAD_FOLDER", _path, _under("uploads"), "<data>/uploads", "where REST uploads are kept"),
     Setting("model_dir", "MODEL_DIR", _path, _under("models"), "<data>/models", "where weights files are looked for"),
+    Setting("hub_url", "HF_ENDPOINT", _url, _fixed("https://huggingface.co"), "https://huggingface.co",
+            "Hugging Face or a mirror of it, which `upres download` asks"),
     Setting("host", "UPRES_HOST", str, _fixed("127.0.0.1"), "127.0.0.1", "address `upres serve` binds"),
     Setting("port", "PORT", _number_from(0, int), _fixed(8200), "8200", "port `upres serve` binds"),
     Setting("allowed_hosts", "UPRES_ALLOWED_HOSTS", _names, _fixed(()), "none",

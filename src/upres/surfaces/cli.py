@@ -58,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     tasks.add_argument("id", nargs="?", help="the task to show or cancel")
     tasks.add_argument("--limit", type=int, default=20, help="finished tasks to list (20)")
     command("models", _models, "list models")
+    download = command("download", _download, "fetch a model's weights files, or check and repair them")
+    download.add_argument("names", nargs="*", metavar="NAME", help="models; without any: list what there is")
+    imported = command("import", _import, "take a weights file at hand into the model directory")
+    imported.add_argument("file", help="what it is, its content says: safetensors, GGUF or pos_emb.pt")
+    imported.add_argument("--as", dest="wanted", metavar="NAME", help="where its content fits two names: which")
     command("stop", _stop, "end this user's workers; running tasks go back to the queue")
     command("doctor", _doctor, "say what is installed, what is missing and what to do")
     return top
@@ -166,6 +171,7 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
 def _models(options: argparse.Namespace, settings: Settings) -> int:
     listing = open_engine(settings).models()
     table = Table("name", "params", "precision", "size", "memory", "", "", box=None)
+    table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(model.name) for model in listing.models)
     for model in listing.models:
         marks = {"default": listing.default, "loaded": listing.current}
         table.add_row(model.name, model.params, model.precision, model.size, model.vram,
@@ -173,6 +179,18 @@ def _models(options: argparse.Namespace, settings: Settings) -> int:
                       model.desc["en"])  # fmt: skip
     Console().print(table)
     return 0
+
+
+def _download(options: argparse.Namespace, settings: Settings) -> int:
+    from upres.surfaces.cli_weights import download_models  # httpx is not paid for by the other commands
+
+    return download_models(options, settings)
+
+
+def _import(options: argparse.Namespace, settings: Settings) -> int:
+    from upres.surfaces.cli_weights import import_weights
+
+    return import_weights(options, settings)
 
 
 def _stop(options: argparse.Namespace, settings: Settings) -> int:

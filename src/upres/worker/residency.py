@@ -6,7 +6,8 @@ import gc
 
 import torch
 
-from upres.catalog import Catalog
+from upres.catalog import COMPACT, Catalog, download_command
+from upres.errors import WeightsInvalid
 from upres.models.restorer import Restorer
 
 
@@ -23,7 +24,13 @@ class Residency:
             return self._restorer
         self.drop()
         model = self._catalog.find(name)
-        restorer: Restorer = model.load_factory()(self._catalog.paths(model), self.device)
+        paths = self._catalog.paths(model)
+        try:
+            restorer: Restorer = model.load_factory()(paths, self.device)
+        except WeightsInvalid as error:
+            if name == COMPACT.name:
+                raise
+            raise WeightsInvalid(error.message, remedy=f"{download_command(name)}: {error.remedy}") from error
         self._restorer, self.name = restorer, name
         return restorer
 

@@ -28,5 +28,9 @@ class WeightsFile(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """From the header alone: no weight has been read."""
 
+    @property
+    def types(self) -> Mapping[str, str]:
+        """What each tensor is stored in, as safetensors or GGUF spell it: F16, F8_E4M3, Q4_K … From the header."""
+
     def tensors(self) -> Iterator[tuple[str, Tensor | Packed]]:
         """Every tensor once, on the CPU. Peak host memory: one tensor, if the caller keeps none."""

@@ -24,6 +24,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 PLAIN_TYPES = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
+PLAIN_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 BLOCK_TYPES = {8: Q8_0, 12: Q4_K, 13: Q5_K, 14: Q6_K}
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -40,6 +41,10 @@ class TensorInfo:
     offset: int  # from the file's start
 
     @property
+    def type_name(self) -> str:
+        return self.type.name if isinstance(self.type, BlockType) else PLAIN_NAMES[self.type]
+
+    @property
     def bytes(self) -> int:
         values = math.prod(self.shape)
         if isinstance(self.type, BlockType):
@@ -53,6 +58,7 @@ class GgufFile:
         with path.open("rb") as stream:
             self._infos = _tensor_infos(_Header(stream, path))
         self.shapes = {name: info.shape for name, info in self._infos.items()}
+        self.types = {name: info.type_name for name, info in self._infos.items()}
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Packed]]:
         with self.path.open("rb") as stream:

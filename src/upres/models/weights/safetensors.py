@@ -16,7 +16,9 @@ class SafetensorsFile:
         self.path = path
         try:
             with safe_open(path, framework="pt") as file:
-                self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+                self.types = {name: str(part.get_dtype()) for name, part in slices.items()}
         except SafetensorError as error:
             raise WeightsInvalid(f"{path.name}: {error}", remedy="download it again") from error
 
