@@ -97,7 +97,7 @@ class Fetcher:
             raise DiskFull(f"{part.name} needs {length >> 20} MB more, {free >> 20} MB are free in {part.parent}",
                            remedy="free space or set MODEL_DIR, then run it again")  # fmt: skip
         with part.open("ab" if have else "wb") as file:
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_bytes():  # as they come: what is waited for would be lost with the connection
                 file.write(chunk)
                 have += len(chunk)
                 self.report("fetching", have, total)

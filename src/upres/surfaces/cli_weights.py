@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
 from upres.settings import Settings
 from upres.supply.download import download, downloadable, is_installed
@@ -40,13 +39,11 @@ def import_weights(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _list(settings: Settings) -> int:
-    table = Table("params", "precision", "size", "memory", "", "name", box=None)
-    table.columns[-1].no_wrap, table.columns[-1].overflow = True, "ignore"  # a name is there to be copied
+    """Names last and never cut: they are there to be copied."""
     for model in downloadable().values():
         params = f"{model.params} {model.variant}".strip()
         state = "installed" if is_installed(model, settings) else ""
-        table.add_row(params, model.precision, model.size, model.vram, state, model.name)
-    Console().print(table)
+        print(f"{params:8} {model.precision:4} {model.size:>5} {model.vram:>5} {state:9} {model.name}")
     return 0
 
 
