@@ -94,8 +94,8 @@ def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
     command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s))]
     try:
         child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=timeout_s, check=False, start_new_session=os.name == "posix",
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
+            start_new_session=os.name == "posix",
         )  # fmt: skip
         answer = json.loads(child.stdout)
     except subprocess.TimeoutExpired as error:
