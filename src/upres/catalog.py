@@ -123,7 +123,12 @@ class Catalog:
         raise ModelNotFound(f"no model {name!r}", remedy=f"installed: {', '.join(self.installed_names())}")
 
     def default(self) -> Model:
-        return next(model for name in PREFERENCE for model in MODELS if model.name == name and self.installed(model))
+        """Raises ModelNotFound if not even the embedded weights are there."""
+        for name in PREFERENCE:
+            for model in MODELS:
+                if model.name == name and self.installed(model):
+                    return model
+        raise ModelNotFound("no model is installed", remedy="reinstall Upres: the embedded weights are missing")
 
     def installed(self, model: Model) -> bool:
         return not self.missing(model)

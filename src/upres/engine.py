@@ -92,6 +92,8 @@ class LocalEngine:
 
     def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
         path = Path(spec.input_path).expanduser().absolute()
+        if not path.exists():
+            raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
         info = probe(path)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}

@@ -218,7 +218,7 @@ async def test_what_the_documented_examples_show_is_there_even_when_null(
 
 
 @pytest.mark.parametrize(("tool", "arguments", "says"), [
-    ("submit_video_task", {"file_path": "/no/such.mp4"}, "file_not_found: such.mp4 does not exist; "),
+    ("submit_video_task", {"file_path": "/no/such.mp4"}, "file_not_found: /no/such.mp4 does not exist; "),
     ("submit_video_task", {}, "invalid_parameter: file_path is missing: give a string"),
     ("submit_video_task", {"file_path": "x", "resolution": 5},
      "invalid_parameter: resolution=5: give an integer from 16 to 16384"),

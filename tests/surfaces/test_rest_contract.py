@@ -23,9 +23,9 @@ ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/gpu/status": {"device", "worker_pid"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
-        "model", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps", *MORE_PARAMS},
+        "kind", "model", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps", *MORE_PARAMS},
     "GET /api/status/{task_id} completed": {
-        "model", "warnings", "params", *MORE_PARAMS, *(f"params.{name}" for name in (
+        "kind", "model", "frames", "device", "warnings", "params", *MORE_PARAMS, *(f"params.{name}" for name in (
             "resolution", "batch_size", "dit_model", "color_correction", "seed"))},
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Supervisor:
         self._workers = workers
         self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # slot -> the last one, and when
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
+        self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
 
     def close(self) -> None:
         """Lets go of the workers it started; they live on."""
@@ -66,10 +68,11 @@ class Supervisor:
             if row is None or row.state != "exiting" or time.monotonic() > deadline:
                 return
             time.sleep(POLL_S)
-        if not self._starting(slot.name):
-            process = self._spawn(slot)
-            self._children.append(process)
-            self._started[slot.name] = (process, time.monotonic())
+        with self._spawning:
+            if not self._starting(slot.name):
+                process = self._spawn(slot)
+                self._children.append(process)
+                self._started[slot.name] = (process, time.monotonic())
 
     def alive(self, slot: Slot) -> WorkerRow | None:
         """The row of a living worker."""
@@ -154,7 +157,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Zombies would look alive to others."""
-        self._children = [process for process in self._children if process.poll() is None]
+        with self._spawning:
+            self._children = [process for process in self._children if process.poll() is None]
 
 
 def _runs(pid: int) -> bool:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from upres.errors import FileMissing, InvalidInput, UnsupportedMedia
+from upres.errors import FileMissing, InvalidInput, MediaFailed, UnsupportedMedia
 from upres.tasks import MediaKind
 
 MAX_PIXELS = 64_000_000  # of one frame or image: 8K is half of it; a 17 KB PNG can hold 144 million
@@ -60,7 +60,10 @@ class MediaInfo:
 
 
 def probe(path: Path, *, timeout_s: float = 30) -> MediaInfo:
-    """Raises FileMissing, InvalidInput or UnsupportedMedia. Large files get more time than `timeout_s`: 50 MB/s."""
+    """Raises FileMissing, InvalidInput, UnsupportedMedia; MediaFailed if the reader itself is broken.
+
+    Large files get more time than `timeout_s`: 50 MB/s.
+    """
     path = path.absolute()
     size_bytes = _regular_size(path)
     facts = _inspect(path, timeout_s + size_bytes / READ_BYTES_PER_S)
@@ -88,18 +91,21 @@ def _regular_size(path: Path) -> int:
 
 
 def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-I", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s))]
+    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s))]
     try:
         child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=timeout_s, check=False, start_new_session=os.name == "posix",
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
+            start_new_session=os.name == "posix",
         )  # fmt: skip
         answer = json.loads(child.stdout)
     except subprocess.TimeoutExpired as error:
         raise InvalidInput(f"{path.name} could not be read in {timeout_s:.0f} s", remedy="export it again") from error
-    except ValueError as error:  # no JSON: the child crashed or was stopped by its limits
-        raise InvalidInput(
-            f"{path.name} stopped the reader (exit status {child.returncode})", remedy="it is damaged; export it again"
+    except ValueError as error:  # no JSON
+        if child.returncode > 0:
+            said = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise MediaFailed(f"the reader of {path.name} failed: {said}", remedy="reinstall av and pillow") from error
+        raise InvalidInput(  # a signal: libav crashed, or a limit of the child ended it
+            f"{path.name} stopped the reader (signal {-child.returncode})", remedy="it is damaged; export it again"
         ) from error
     return dict(answer)
 

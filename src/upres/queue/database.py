@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from upres.errors import DiskFull, StoreUnusable, UpresError
@@ -67,7 +67,10 @@ class Database:
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Only a file made here is ever closed here: closing any descriptor of a file drops all POSIX locks that this
+        # process holds on it, and with them the transactions of other threads (sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -91,15 +94,15 @@ class Database:
             raise _named(self.path, error) from error
         except OSError as error:
             raise StoreUnusable(
-                f"{self.path}: {error.strerror}", remedy="set UPRES_DATA_DIR to a directory you can write to"
+                f"{self.path.name}: {error.strerror}", remedy="set UPRES_DATA_DIR to a directory you can write to"
             ) from error
 
 
 def _named(path: Path, error: sqlite3.DatabaseError) -> UpresError:
     if "full" in str(error):
-        return DiskFull(f"the task store cannot be written: {error}", remedy=f"free space on the disk of {path.parent}")
+        return DiskFull(f"the task store cannot be written: {error}", remedy="free space where UPRES_DATA_DIR points")
     remedy = {
         "database is locked": "another program holds the store for too long; try again",
         "attempt to write a readonly database": "set UPRES_DATA_DIR to a directory you can write to",
-    }.get(str(error), f"move {path} away to start with an empty store")
-    return StoreUnusable(f"{path}: {error}", remedy=remedy)
+    }.get(str(error), f"move {path.name} out of UPRES_DATA_DIR to start with an empty store")
+    return StoreUnusable(f"{path.name}: {error}", remedy=remedy)

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, Field, model_validator
 from upres.tasks import (
     Failure,
     GpuStatus,
+    MediaKind,
     ModelInfo,
     ModelList,
     Phase,
@@ -48,6 +49,7 @@ class StatusReply(Reply):
     id: str
     status: TaskState
     progress: int = 0
+    kind: MediaKind | None = None  # addition
     model: str = ""  # addition
     params: dict[str, Any] = {}
     created_at: datetime = datetime.fromtimestamp(0, UTC)
@@ -63,6 +65,8 @@ class StatusReply(Reply):
     output_path: str | None = None
     output_filename: str = ""
     output_resolution: str = Field(default="0x0", pattern=r"^\d{1,9}x\d{1,9}$")
+    frames: int = 0  # addition
+    device: str = ""  # addition
     warnings: tuple[str, ...] = ()  # addition
     error: str | None = None
     error_code: str = "worker_failed"  # addition
@@ -70,10 +74,9 @@ class StatusReply(Reply):
     def task(self) -> Task:
         """Its `input_path` is empty: the server works on a copy of its own."""
         known = {name: self.params[name] for name in TaskSpec.model_fields if name in self.params}
-        media_type, _ = mimetypes.guess_type(self.output_filename)
         return Task(
             id=self.id, spec=TaskSpec.model_construct(**{**known, "input_path": ""}),
-            kind="image" if media_type is not None and media_type.startswith("image/") else "video",
+            kind=self.kind if self.kind is not None else self._guessed_kind(),
             model=self._model(), state=self.status, progress=self._progress(),
             created_at=_utc(self.created_at).timestamp(),
             started_at=None if self.started_at is None else _utc(self.started_at).timestamp(),
@@ -82,6 +85,10 @@ class StatusReply(Reply):
             failure=None if self.error is None else Failure(code=self.error_code, message=self.error),
             result=self._result(),
         )  # fmt: skip
+
+    def _guessed_kind(self) -> MediaKind:
+        media_type, _ = mimetypes.guess_type(self.output_filename)
+        return "image" if media_type is not None and media_type.startswith("image/") else "video"
 
     def _model(self) -> str:
         return self.model if self.model else str(self.params.get("dit_model", ""))
@@ -99,7 +106,7 @@ class StatusReply(Reply):
             return None
         width, height = self.output_resolution.split("x")
         return Result(output_path=self.output_filename if self.output_path is None else self.output_path,
-                      width=int(width), height=int(height), frames=0, model=self._model(), device="",
+                      width=int(width), height=int(height), frames=self.frames, model=self._model(), device=self.device,
                       process_time_s=self.process_time, warnings=self.warnings)  # fmt: skip
 
 

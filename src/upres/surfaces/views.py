@@ -50,6 +50,7 @@ class TaskStatus(BaseModel):
     id: str
     status: str
     progress: int
+    kind: str  # addition
     model: str  # addition
     params: Params
     created_at: str
@@ -65,6 +66,8 @@ class TaskStatus(BaseModel):
     output_path: str | None = None
     output_filename: str | None = None
     output_resolution: str | None = None
+    frames: int | None = None  # addition
+    device: str | None = None  # addition
     warnings: list[str] | None = None  # addition
     error: str | None = None
     error_code: str | None = None  # addition
@@ -72,8 +75,8 @@ class TaskStatus(BaseModel):
     @classmethod
     def of(cls, task: Task) -> TaskStatus:
         view = cls(
-            id=task.id, status=task.state, progress=task.percent, model=task.model, params=_params(task),
-            created_at=iso(task.created_at) or "", started_at=iso(task.started_at),
+            id=task.id, status=task.state, progress=task.percent, kind=task.kind, model=task.model,
+            params=_params(task), created_at=iso(task.created_at) or "", started_at=iso(task.started_at),
             completed_at=iso(task.completed_at), queue_position=task.queue_position,
             estimated_wait_seconds=_seconds(task.estimated_wait_s),
         )  # fmt: skip
@@ -88,6 +91,7 @@ class TaskStatus(BaseModel):
             view.output_path = task.result.output_path
             view.output_filename = task.result.output_filename
             view.output_resolution = task.result.output_resolution
+            view.frames, view.device = task.result.frames, task.result.device
             view.warnings = list(task.result.warnings)
         if task.failure is not None:
             view.error = " — ".join(part for part in (task.failure.message, task.failure.remedy) if part)

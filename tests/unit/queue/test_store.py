@@ -245,6 +245,35 @@ def test_the_store_is_readable_by_its_owner_alone(database: Database) -> None:
     assert os.stat(database.path).st_mode & 0o077 == 0
 
 
+THREADS, ROUNDS = 12, 6
+WRITER = f"""
+import sys, threading
+from pathlib import Path
+from upres.queue.database import Database
+from upres.queue.store import NewTask, TaskStore
+from upres.tasks import TaskSpec
+store = TaskStore(Database(Path(sys.argv[1])))
+new = NewTask(TaskSpec(input_path="x"), "video", "compact", 1, 1)
+acknowledged = []
+for _ in range({ROUNDS}):
+    threads = [threading.Thread(target=lambda: acknowledged.append(store.add(new).id)) for _ in range({THREADS})]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(*acknowledged)
+"""
+
+
+def test_no_thread_that_connects_breaks_the_transaction_of_another(database: Database, store: TaskStore) -> None:
+    """Closing a descriptor of the store's file would drop the locks of every thread of the process."""
+    command = [sys.executable, "-W", "ignore", "-c", WRITER, str(database.path)]
+    writers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [writer.communicate() for writer in writers]
+    acknowledged = {task_id for out, _ in told for task_id in out.split()}
+    assert [complaint for _, complaint in told] == ["", ""]
+    assert len(acknowledged) == 2 * THREADS * ROUNDS
+    assert {task.id for task, _ in store.unfinished()} == acknowledged
+
+
 def test_the_journal_mode_is_the_one_that_needs_no_fixed_sqlite(database: Database) -> None:
     assert database.query("PRAGMA journal_mode")[0][0] == "truncate"
     assert database.query("PRAGMA synchronous")[0][0] == 2  # FULL
