@@ -16,8 +16,8 @@ from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
 REPOSITORY = Path(__file__).parents[1]
 FOLDERS = (REPOSITORY / "tests" / "golden" / "seedvr2", REPOSITORY.parent / "shared" / "golden" / "seedvr2")
 TINY = {
-    "3b": replace(SEEDVR2_3B, dim=64, head_dim=32, layers=6, text_dim=40, shared_from=3),
-    "7b": replace(SEEDVR2_7B, dim=64, head_dim=32, layers=4, text_dim=40, shared_from=4),
+    "3b": replace(SEEDVR2_3B, dim=64, heads=2, head_dim=32, layers=6, text_dim=40, shared_from=3),
+    "7b": replace(SEEDVR2_7B, dim=64, heads=2, head_dim=32, layers=4, text_dim=40, shared_from=4),
 }
 
 

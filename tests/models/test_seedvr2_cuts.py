@@ -55,10 +55,17 @@ def test_a_pan_is_no_cut_however_fast(speed: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_a_flash_is_no_cut(length: int) -> None:
-    frames = scene(0, 20)
-    frames[9 : 9 + length] += 1.2
+@pytest.mark.parametrize("at", [1, 9])
+def test_a_flash_is_no_cut(at: int, length: int) -> None:
+    frames = scene(0, 1).repeat(20, 1, 1, 1)
+    frames[at : at + length] += 1.2
     assert begins(frames.clamp(-1, 1)) == []
+
+
+def test_a_change_too_small_to_matter_is_no_cut() -> None:
+    frames = scene(0, 1, contrast=0.5).repeat(20, 1, 1, 1)
+    frames[9:] += 0.05
+    assert begins(frames) == []
 
 
 def test_a_fade_is_no_cut() -> None:

@@ -25,18 +25,21 @@ CPU = torch.device("cpu")
 
 def dit_config(model: str, kwargs: Mapping[str, Any]) -> DitConfig:
     """What we have no field for must be as we have it built in."""
-    layers, dim = kwargs["num_layers"], kwargs["vid_dim"]
+    layers, dim, head_dim = kwargs["num_layers"], kwargs["vid_dim"], kwargs["head_dim"]
+    methods = ["720pwin_by_size_bysize", "720pswin_by_size_bysize"]
     fixed = {"vid_in_channels": 33, "vid_out_channels": 16, "txt_dim": dim, "emb_dim": 6 * dim, "norm": "fusedrms",
-             "norm_eps": 1e-5, "ada": "single", "qk_bias": False, "qk_norm": "fusedrms", "expand_ratio": 4,
-             "patch_size": [1, 2, 2], "window": [[4, 3, 3]] * layers}  # fmt: skip
+             "norm_eps": 1e-5, "ada": "single", "qk_bias": False, "qk_norm": "fusedrms", "patch_size": [1, 2, 2],
+             "window": [[4, 3, 3]] * layers, "window_method": (methods * layers)[:layers], "shared_mlp": False,
+             "shared_qkv": False, "rope_type": "mmrope3d", "rope_dim": head_dim}  # fmt: skip
     for name, value in fixed.items():
         if name in kwargs and kwargs[name] != value:
             raise NotUnderstood(f"{name} is {kwargs[name]}, SeedVR2 has {value}")
-    base = SEEDVR2_3B if kwargs.get("rope_type") == "mmrope3d" else SEEDVR2_7B
-    if (base is SEEDVR2_3B) != (model == "3b"):
-        raise NotUnderstood(f"a {model} with rope {kwargs.get('rope_type')}")
-    return replace(base, dim=dim, head_dim=kwargs["head_dim"], layers=layers, text_dim=kwargs["txt_in_dim"],
-                   shared_from=kwargs.get("mm_layers", layers))  # fmt: skip
+    base = {"3b": SEEDVR2_3B, "7b": SEEDVR2_7B}[model]
+    mlp = {"swiglu": "swiglu", "normal": "gelu"}[kwargs["mlp_type"]]
+    return replace(base, dim=dim, heads=kwargs["heads"], head_dim=head_dim, layers=layers, mlp=mlp,
+                   text_dim=kwargs["txt_in_dim"], shared_from=kwargs.get("mm_layers", layers),
+                   mlp_ratio=kwargs["expand_ratio"],
+                   modulated_output=kwargs.get("vid_out_norm") is not None)  # fmt: skip
 
 
 def dit_of(weights: Recording) -> Dit:
@@ -95,7 +98,7 @@ def block(recording: Recording) -> list[Check]:
     """One block of the 7B, with its weights."""
     own = {name: value for name, value in recording.tensors.items() if not name.startswith(("in.", "out."))}
     dim, head_dim = own["ada.vid.attn_gate"].shape[0], own["attn.norm_q.vid.weight"].shape[0]
-    config = replace(SEEDVR2_7B, dim=dim, head_dim=head_dim)
+    config = replace(SEEDVR2_7B, dim=dim, heads=dim // head_dim, head_dim=head_dim)
     made = Block(config, index=1)
     made.load_state_dict(own)
     vid, txt, emb = recording["in.vid"], recording["in.txt"], Recorded(recording["in.emb"]).emb

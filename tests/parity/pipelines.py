@@ -13,7 +13,7 @@ from upres.models.limits import SEEDVR2
 from upres.models.restorer import StreamSpec
 from upres.models.seedvr2.batches import BatchStream, Recipe
 from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B
-from upres.models.seedvr2.noise import Noise, SeededNoise
+from upres.models.seedvr2.noise import PIXEL_SEED_OFFSET, Noise, SeededNoise
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.sampler import condition, sample
 from upres.restore.pipeline import restored_pixels
@@ -45,6 +45,22 @@ class RecordedNoise:
         return self._recording[f"in.noise{number}"], self._recording[f"in.noise_aug{number}"]
 
 
+class DrawnNoise(SeededNoise):
+    """Fills memory in the order in which the reference's pixels happened to lie in it, which the recording tells."""
+
+    def __init__(self, recording: Recording) -> None:
+        seed = recording.config["args"]["seed"]
+        super().__init__(seed, CPU)
+        self._pixel_generator = torch.Generator().manual_seed(seed + PIXEL_SEED_OFFSET)
+        calls = recording.config.get("randn_like_calls", [])
+        self._layouts = [(shape, strides) for phase, shape, strides in calls if phase == "enc"]
+
+    def pixels(self, video: Tensor) -> Tensor:
+        shape, strides = self._layouts.pop(0)
+        drawn = torch.empty_strided(shape, strides).normal_(generator=self._pixel_generator)
+        return rearrange(drawn, "c t h w -> t c h w")
+
+
 class Spy:
     """A restorer in batch mode, for the recorded recipe; keeps what its stream gave, and may add an error to it."""
 
@@ -56,7 +72,7 @@ class Spy:
         args = self._config["args"]
         self._recipe = Recipe(args["overlap"], args["uniform"], args["input_noise"], args["latent_noise"])
         explicit = self._config.get("explicit_noise", True)
-        self._noise: Noise = RecordedNoise(recording) if explicit else SeededNoise(args["seed"], CPU)
+        self._noise: Noise = RecordedNoise(recording) if explicit else DrawnNoise(recording)
         self.given: list[Tensor] = []
 
     def open(self, spec: StreamSpec) -> Spy:

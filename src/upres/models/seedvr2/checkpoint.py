@@ -47,14 +47,20 @@ def recognise(shapes: Shapes) -> Kind | None:
 def dit_config(shapes: Shapes, kind: Kind) -> DitConfig:
     full = CONFIGS[kind]
     dim, text_dim = shapes.get("txt_in.weight", (full.dim, full.text_dim))
-    norms = (shapes.get(f"blocks.0.attn.norm_q.{stream}.weight") for stream in ("vid", "all"))
-    head_dim = next((shape[0] for shape in norms if shape is not None), full.head_dim)
     if dim == full.dim:
         return full
+    head_dim = _video_rows(shapes, "norm_q", full.head_dim)
+    heads = _video_rows(shapes, "proj_qkv", 3 * full.heads * head_dim) // (3 * head_dim)
     blocks = [name.split(".") for name in shapes if name.startswith("blocks.")]
     layers = 1 + max(int(parts[1]) for parts in blocks)
     shared_from = min((int(parts[1]) for parts in blocks if "all" in parts), default=layers)
-    return replace(full, dim=dim, text_dim=text_dim, head_dim=head_dim, layers=layers, shared_from=shared_from)
+    return replace(full, dim=dim, text_dim=text_dim, heads=heads, head_dim=head_dim, layers=layers,
+                   shared_from=shared_from)  # fmt: skip
+
+
+def _video_rows(shapes: Shapes, part: str, absent: int) -> int:
+    names = (f"blocks.0.attn.{part}.{stream}.weight" for stream in ("vid", "all"))
+    return next((shapes[name][0] for name in names if name in shapes), absent)
 
 
 def vae_config(shapes: Shapes) -> VaeConfig:

@@ -1,7 +1,7 @@
 """Finds where a new shot begins. Knows only frames: no models, no files.
 
-A frame begins a shot if it and those after it are unlike the one before, and the step to it is far larger than the
-steps around it: a pan is all large steps, a flash is over at once.
+A frame begins a shot if the step to it is large, and far larger than the steps around it: a pan is all large steps, and
+a flash is followed by a step back.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 GRID = 16  # a frame is judged by the mean colours of so many by so many parts
 LEAST = 0.06  # mean distance of these colours, on [-1, 1], below which there is no cut: 8 of 255 levels
-RATIO = 4.0  # how often a cut's step contains the mean of the steps around it
-BEHIND, AHEAD = 3, 2  # frames looked at before and after
+RATIO = 5.0  # how often a cut's step contains the mean of the steps around it: more than there are, for flashes' sake
+BEHIND, AHEAD = 3, 2  # frames looked at before and after: two steps on either side
 
 
 class Cuts:
@@ -47,10 +47,9 @@ class Cuts:
 
 
 def _is_cut(before: list[Tensor], after: list[Tensor]) -> bool:
-    if min(_distance(before[-1], colors) for colors in after) < LEAST:
-        return False
-    steps = [_distance(a, b) for run in (before, after) for a, b in pairwise(run)]
-    return _distance(before[-1], after[0]) > RATIO * sum(steps) / max(1, len(steps))
+    step = _distance(before[-1], after[0])
+    around = [_distance(a, b) for run in (before, after) for a, b in pairwise(run)]
+    return step > LEAST and step > RATIO * sum(around) / max(1, len(around))
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

@@ -7,6 +7,7 @@ published checkpoints. One architecture: what the 3B and the 7B do differently i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,18 +35,21 @@ class DitConfig:
     dim: int
     layers: int
     text_dim: int
+    heads: int
     head_dim: int
     mlp: Literal["swiglu", "gelu"]
     rope: Literal["counted", "centred"]
     shared_from: int  # the first layer that has one set of weights for video and text
     last_is_video_only: bool  # the last layer takes text as it is and does not update it
     modulated_output: bool
+    mlp_ratio: int = 4
 
 
 SEEDVR2_3B = DitConfig(
     dim=2560,
     layers=32,
     text_dim=5120,
+    heads=20,
     head_dim=128,
     mlp="swiglu",
     rope="counted",
@@ -57,6 +61,7 @@ SEEDVR2_7B = DitConfig(
     dim=3072,
     layers=36,
     text_dim=5120,
+    heads=24,
     head_dim=128,
     mlp="gelu",
     rope="centred",
@@ -138,7 +143,7 @@ class Block(nn.Module):
         super().__init__()
         shared = index >= config.shared_from
         self.attn = WindowAttention(config, shared)
-        self.mlp = Streams(lambda: Swiglu(config.dim) if config.mlp == "swiglu" else Gelu(config.dim), shared)
+        self.mlp = Streams(lambda: MLPS[config.mlp](config.dim, config.mlp_ratio), shared)
         self.ada = Streams(lambda: Modulation(config.dim), shared)
         self.video_only = config.last_is_video_only and index == config.layers - 1
 
@@ -162,8 +167,9 @@ class WindowAttention(nn.Module):
 
     def __init__(self, config: DitConfig, shared: bool) -> None:
         super().__init__()
-        self.proj_qkv = Streams(lambda: Linear(config.dim, 3 * config.dim, bias=False), shared)
-        self.proj_out = Streams(lambda: Linear(config.dim, config.dim), shared)
+        inner = config.heads * config.head_dim
+        self.proj_qkv = Streams(lambda: Linear(config.dim, 3 * inner, bias=False), shared)
+        self.proj_out = Streams(lambda: Linear(inner, config.dim), shared)
         self.norm_q = Streams(lambda: RmsNorm(config.head_dim), shared)
         self.norm_k = Streams(lambda: RmsNorm(config.head_dim), shared)
         self.rope = CountedRope(config.head_dim) if config.rope == "counted" else CentredRope(config.head_dim // 2)
@@ -191,9 +197,9 @@ class WindowAttention(nn.Module):
 
 
 class Swiglu(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        hidden = 256 * math.ceil(int(2 * dim * 4 / 3) / 256)  # 6912 for 2560
+        hidden = 256 * math.ceil(int(2 * dim * ratio / 3) / 256)  # 6912 for 2560
         self.proj_in_gate = Linear(dim, hidden, bias=False)
         self.proj_in = Linear(dim, hidden, bias=False)
         self.proj_out = Linear(hidden, dim, bias=False)
@@ -203,10 +209,13 @@ class Swiglu(nn.Module):
 
 
 class Gelu(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        self.proj_in = Linear(dim, 4 * dim)
-        self.proj_out = Linear(4 * dim, dim)
+        self.proj_in = Linear(dim, ratio * dim)
+        self.proj_out = Linear(ratio * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj_out(F.gelu(self.proj_in(x), approximate="tanh"))
+
+
+MLPS: dict[str, Callable[[int, int], Swiglu | Gelu]] = {"swiglu": Swiglu, "gelu": Gelu}
