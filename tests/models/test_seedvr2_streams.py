@@ -156,9 +156,8 @@ def test_neighbouring_windows_of_latents_start_from_the_same_noise_and_fade_into
     windows = LatentWindows(parts, size, seed)
     ours = torch.cat([*windows.push(latents), *windows.close()])
 
-    first = draw_noise(latents[:size], seed)
-    later = [draw_noise(latents[:1], seed + number) for number in range(size, len(latents))]
-    starts, seconds = (torch.cat(draws) for draws in zip(first, *later, strict=True))
+    numbers = [number % size for number in range(len(latents))]
+    starts, seconds = (draw[numbers] for draw in draw_noise(latents[:size], seed))
     a = parts.restore_latents(latents[:size], (starts[:size], seconds[:size]))
     tail = slice(size - overlap, None)
     b = parts.restore_latents(latents[tail], (starts[tail], seconds[tail]))

@@ -1,7 +1,7 @@
 """The latents of one shot through the transformer, in overlapping windows. Knows nothing of pixels or shots' ends.
 
-Noise belongs to a latent, not to a window: where windows overlap both start from the same, and so agree. The first
-window draws as the reference draws for a clip; every later latent has a seed of its own.
+Noise belongs to a latent, not to a window: where windows overlap both start from the same, and so agree. Latent for
+latent it is what the reference's batches of that size start from, one after the other: a window's worth, repeated.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from upres.models.seedvr2.sampler import draw_noise
 
 
 class LatentWindows:
-    """Latents are T H W 16, scaled. All that is remembered: one window, and what the next one fades in from."""
+    """Latents are T H W 16, scaled. Remembered is one window, its noise, and what the next one fades in from."""
 
     def __init__(self, parts: Parts, size: int, seed: int) -> None:
         self._parts, self._size, self._seed = parts, size, seed
         self._overlap = max(1, size // 4) if size > 1 else 0
         self._given: list[Tensor] = []  # 1 H W 16 each, from the next window's first on
-        self._noise: list[tuple[Tensor, Tensor]] = []  # of these, as far as it is drawn
-        self._drawn = 0  # latents of the shot that have got their noise
+        self._first = 0  # the number of that one in the shot
+        self._noise: tuple[Tensor, Tensor] | None = None  # of the shot's first window
         self._fading: Tensor | None = None  # the last window's version of the next one's first latents
 
     def push(self, latents: Tensor) -> Iterator[Tensor]:
@@ -32,7 +32,8 @@ class LatentWindows:
         while len(self._given) >= self._size:
             restored = self._restore(self._size)
             self._fading = restored[step:]
-            del self._given[:step], self._noise[:step]
+            del self._given[:step]
+            self._first += step
             yield restored[:step]
 
     def close(self) -> Iterator[Tensor]:
@@ -43,23 +44,18 @@ class LatentWindows:
 
     def _restore(self, count: int) -> Tensor:
         latents = torch.cat(self._given[:count])
-        self._draw_noise(latents)
-        start, second = (torch.cat(draws) for draws in zip(*self._noise, strict=True))
-        restored = self._parts.restore_latents(latents, (start, second))
+        restored = self._parts.restore_latents(latents, self._noise_for(latents))
         if self._fading is None:
             return restored
         shared = len(self._fading)
         return torch.cat((fade(self._fading, restored[:shared]), restored[shared:]))
 
-    def _draw_noise(self, latents: Tensor) -> None:
-        """For those of `latents`, one window, that have none yet."""
-        if self._drawn == 0:
-            start, second = draw_noise(latents, self._seed)
-            self._noise.extend(zip(torch.split(start, 1), torch.split(second, 1), strict=True))
-            self._drawn = len(latents)
-        while len(self._noise) < len(latents):
-            self._noise.append(draw_noise(latents[:1], self._seed + self._drawn))
-            self._drawn += 1
+    def _noise_for(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        if self._noise is None:
+            self._noise = draw_noise(latents, self._seed)
+        start, second = self._noise
+        numbers = (torch.arange(len(latents), device=latents.device) + self._first) % len(start)
+        return start[numbers], second[numbers]
 
 
 def fade(previous: Tensor, current: Tensor) -> Tensor:
