@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup demo test check bench chaos serve clean
 

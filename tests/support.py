@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import imageio_ffmpeg
+import psutil
 
 from upres.settings import Settings
 
@@ -30,3 +31,16 @@ def make_video(
         inputs += ["-f", "lavfi", "-i", "sine=440"]
     ffmpeg(*inputs, "-frames:v", str(frames), "-shortest", "-pix_fmt", "yuv420p", path)
     return path
+
+
+def workers_of(settings: Settings) -> list[psutil.Process]:
+    """The living workers of a data directory, as the system sees them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = "upres.worker.process" in process.cmdline() and process.cwd() == str(settings.data_dir)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if ours and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found

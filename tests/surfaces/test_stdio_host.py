@@ -10,10 +10,12 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
+from support import workers_of
 from surfaces.long_task import running_long_task
 from surfaces.stdio_process import PROMPT_S, SERVER, Host, call, pipe, request, start
-from upres.engine import Engine
+from upres.engine import Engine, LocalEngine
 from upres.settings import Settings
+from upres.tasks import TaskState
 
 
 @pytest.fixture
@@ -101,6 +103,20 @@ def test_two_servers_share_one_queue_and_the_first_may_leave(host: Host, setting
         host.leave()
         assert other.ask("wait_for_task", task_id=task_id)["status"] == "completed"
         other.leave()
+
+
+def test_tasks_of_two_servers_killed_right_after_submitting_are_done_by_one_worker(
+    fresh_settings: Settings, fresh_engine: LocalEngine, small_video: Path
+) -> None:
+    with start(fresh_settings) as first, start(fresh_settings) as second:
+        hosts = [Host(first), Host(second)]
+        for host in hosts:
+            host.say(call("submit_video_task", file_path=str(small_video), resolution=96))
+        tasks = [host.hear()["result"]["structuredContent"]["task_id"] for host in hosts]
+        first.kill()
+        second.kill()
+    assert {fresh_engine.wait(task_id, 120).state for task_id in tasks} == {TaskState.COMPLETED}
+    assert len(workers_of(fresh_settings)) == 1
 
 
 def test_ctrl_c_ends_it_at_once_and_quietly(host: Host) -> None:

@@ -19,20 +19,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from degrade import damage, halve
+from degrade import blur, damage, halve
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from upres.models.compact.net import CompactConfig, CompactNet
+from upres.models.compact.checkpoint import read
+from upres.models.compact.net import SCALE, CompactConfig, CompactNet, inner
 
-RECIPE = "1"
+RECIPE = "2"
 SEED = 42
 CLIP_SHARE = 0.35
 STILL_GROUPS = 2  # parts of a batch that are halved and damaged each in its own way
-BORDER = 8  # output pixels at a patch's edge that do not count: the network sees the patch's end there, not a picture's
+SOFT_SIGMA = (0.4, 1.8)  # of crops that were blurred to begin with, and must come back no sharper; output pixels
+PRECISE_FROM = 0.6  # of the time: bfloat16 before, (TensorFloat-32) float32 after
 EPSILON = 1e-3  # Charbonnier
-RATE, RATE_END, WARM_UP = 1.5e-3, 1e-6, 200
+RATE_END, WARM_UP = 1e-6, 200  # the learning rate falls to it, and rises over so many steps
 AVERAGE = 0.999  # of the weights, per step
 SCALES = (1.0, 1.0, 0.75, 0.5)  # plates are also shown smaller, so with denser detail
 
@@ -64,7 +66,7 @@ def atlas(pictures: list[np.ndarray], size: int, grid: int, rng: np.random.Gener
             for left in range(0, picture.shape[1] - size + 1, grid):
                 places.append((index, top, left))
                 weights.append(float(slope[top : top + size, left : left + size].mean()))
-    weight = np.minimum(np.array(weights), 8) + 0.5
+    weight = np.minimum(np.array(weights), 8) + 1
     drawn = rng.choice(len(places), size=200_000, p=weight / weight.sum())
     return Atlas(
         torch.from_numpy(np.concatenate([picture.reshape(-1, 3) for picture in pictures])),
@@ -81,8 +83,8 @@ def on(device: torch.device, store: Atlas) -> Atlas:
 class Pool:
     """Batches of (given, wanted) in the network's range [-1, 1], made on the device."""
 
-    def __init__(self, folder: Path, patch: int, device: torch.device) -> None:
-        self.patch, self.rng = patch, random.Random(SEED)
+    def __init__(self, folder: Path, patch: int, soft: float, device: torch.device) -> None:
+        self.patch, self.soft, self.rng = patch, soft, random.Random(SEED)
         noise = np.random.default_rng(SEED)
         plates = {path.stem: Image.open(path).convert("RGB") for path in sorted((folder / "plates").glob("*.jpg"))}
         kept = json.loads((folder / "clips.json").read_text())
@@ -107,6 +109,8 @@ class Pool:
 
     def still_part(self, count: int) -> tuple[Tensor, Tensor]:
         wanted = self.stills.crop(*self.draw(self.stills, count), self.patch)
+        if self.rng.random() < self.soft:
+            wanted = blur(wanted, self.rng.uniform(*SOFT_SIGMA))
         wanted = colored(wanted)
         return damage(halve(wanted, self.rng), self.rng), wanted
 
@@ -126,9 +130,9 @@ def scaled(picture: Image.Image, ratio: float) -> Image.Image:
 
 
 def colored(x: Tensor) -> Tensor:
-    """Each crop a little darker, brighter or flatter, so that few pictures stand for many."""
-    gain = 0.6 + 0.4 * torch.rand((x.shape[0], 1, 1, 1), device=x.device)
-    return x * gain + (1 - gain) * torch.rand((x.shape[0], 3, 1, 1), device=x.device)
+    """Each crop flatter, or steeper up to burnt out, around a random colour, so that few pictures stand for many."""
+    gain = 0.6 + 0.8 * torch.rand((x.shape[0], 1, 1, 1), device=x.device)
+    return (x * gain + (1 - gain) * torch.rand((x.shape[0], 3, 1, 1), device=x.device)).clamp(0, 1)
 
 
 def turned(given: Tensor, wanted: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -139,13 +143,12 @@ def turned(given: Tensor, wanted: Tensor, rng: random.Random) -> tuple[Tensor, T
 
 
 def charbonnier(found: Tensor, wanted: Tensor) -> Tensor:
-    inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
-    return ((found - wanted)[inner].square() + EPSILON**2).sqrt().mean()
+    return ((found - wanted).square() + EPSILON**2).sqrt().mean()
 
 
-def rate(step: int, share: float) -> float:
+def rate(top: float, step: int, share: float) -> float:
     """`share` of the time has passed."""
-    cosine = RATE_END + (RATE - RATE_END) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    cosine = RATE_END + (top - RATE_END) * (1 + math.cos(math.pi * min(1.0, share))) / 2
     return cosine * min(1.0, (step + 1) / WARM_UP)
 
 
@@ -154,18 +157,19 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[CompactNet
     torch.backends.cudnn.benchmark = True
     net = CompactNet(CompactConfig(options.channels, options.depth))
     torch.nn.init.zeros_(net.tail.weight)  # the start is plain bicubic
+    if options.start is not None:
+        net.load_state_dict(read(options.start).state_dict())
     net = net.to(device).to(memory_format=torch.channels_last)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE, betas=(0.9, 0.99), fused=device.type == "cuda")
-    forward = torch.compile(net) if options.compile else net
-    pool = Pool(options.pool, options.patch, device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=options.rate, betas=(0.9, 0.99), fused=device.type == "cuda")
+    pool = Pool(options.pool, options.patch, options.soft, device)
     start, step = time.monotonic(), 0
     while (passed := (time.monotonic() - start) / (60 * options.minutes)) < 1:
-        optimizer.param_groups[0]["lr"] = rate(step, passed)
+        optimizer.param_groups[0]["lr"] = rate(options.rate, step, passed)
         given, wanted = pool.batch(options.batch)
-        with torch.autocast(device.type, torch.bfloat16):
-            found = forward(given.contiguous(memory_format=torch.channels_last))
-        loss = charbonnier(found, wanted)
+        with torch.autocast(device.type, torch.bfloat16, enabled=passed < PRECISE_FROM):
+            found = net(given.contiguous(memory_format=torch.channels_last))
+        loss = charbonnier(found, inner(wanted, SCALE * net.config.reach))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -187,14 +191,17 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--patch", type=int, default=192, help="output pixels a side, a multiple of 32")
+    parser.add_argument("--start", type=Path, help="weights to go on from, of the same channels and depth")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate after the warm-up")
+    parser.add_argument("--soft", type=float, default=0.3, help="share of crops that were blurred to begin with")
     parser.add_argument("--report", type=int, default=500)
-    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net, steps = train(options, device)
     tensors = {name: value.half().cpu().contiguous() for name, value in net.state_dict().items()}
     facts = {"architecture": "compact", "scale": "2", "licence": "Apache-2.0", "recipe": RECIPE, "steps": str(steps)}
-    save_file(tensors, options.output, metadata=facts | {"batch": str(options.batch), "patch": str(options.patch)})
+    facts |= {name: str(getattr(options, name)) for name in ("batch", "patch", "soft", "minutes")}
+    save_file(tensors, options.output, metadata=facts)
     print(f"{options.output}: {steps} steps, {options.output.stat().st_size} bytes")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support import make_settings, make_video
+from support import make_settings, make_video, workers_of
 from upres.engine import LocalEngine
 from upres.errors import GpuBusy
 from upres.settings import Settings
@@ -31,18 +31,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 def spec(path: Path, resolution: int = 96) -> TaskSpec:
     return TaskSpec(input_path=str(path), resolution=resolution, batch_size=1, color_correction="none")
-
-
-def workers_of(settings: Settings) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            ours = "upres.worker.process" in process.cmdline() and process.cwd() == str(settings.data_dir)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-        if ours and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
 
 
 @pytest.fixture(scope="module")
