@@ -141,7 +141,7 @@ class Catalog:
         missing = self.missing(model)
         if missing:
             remedy = "install Upres again" if model is COMPACT else download_command(model.name)
-            raise ModelNotFound(f"model {model.name} needs {', '.join(missing)} in {self._folders[0]}", remedy=remedy)
+            raise ModelNotFound(f"model {model.name} needs {', '.join(missing)} in MODEL_DIR", remedy=remedy)
         return tuple(path for path in map(self._locate, model.files) if path is not None)
 
     def missing(self, model: Model) -> list[str]:
