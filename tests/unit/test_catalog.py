@@ -77,5 +77,5 @@ def test_a_transformer_without_its_other_parts_is_not_installed(tmp_path: Path) 
     name = "seedvr2_ema_3b_fp16.safetensors"
     catalog = install(tmp_path, name, SEEDVR2_VAE)
     assert not any(info.installed for info in catalog.infos() if info.name == name)
-    with pytest.raises(ModelNotFound, match=f"needs {SEEDVR2_TEXT} in {tmp_path}; run `upres download {name}`"):
+    with pytest.raises(ModelNotFound, match=f"needs {SEEDVR2_TEXT} in MODEL_DIR; run `upres download {name}`"):
         catalog.find(name)
