@@ -159,7 +159,7 @@ def test_halved_frames_come_back_better_than_with_lanczos(shipped: CompactRestor
     assert psnr_y(found, tensor(original)) > psnr_y(lanczos, tensor(original)) + LEAD_DB
 
 
-LEAD_DB = 0.2
+LEAD_DB = 0.8  # of 1.7 and 1.0 measured
 
 
 def tensor(picture: Image.Image) -> Tensor:

@@ -26,7 +26,7 @@ from upres.models.restorer import StreamSpec
 
 FRAMES = 12
 CRF = 30
-CROP, ZOOM = 96, 2  # pixels of the original, and how large each is drawn
+CROP, ZOOM = 88, 2  # pixels of the original, and how large each is drawn
 Frame = np.ndarray  # H W 3 uint8
 
 
