@@ -93,10 +93,7 @@ class CompactStream:
         return resample(frame, self.spec.output_height, self.spec.output_width)
 
     def _double(self, frame: Tensor) -> Tensor:
-        height, width = frame.shape[-2:]
-        side = TILE.get(frame.device.type, TILE["cpu"])
-        if self.spec.tiling == "off" or (self.spec.tiling == "auto" and height * width <= side * side):
-            side = max(height, width)
+        side = max(frame.shape[-2:]) if self.spec.tiling == "off" else TILE.get(frame.device.type, TILE["cpu"])
         return doubled(self.net, frame, side)
 
 
