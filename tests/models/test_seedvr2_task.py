@@ -111,7 +111,7 @@ def test_a_model_with_a_missing_file_says_what_to_run(tmp_path: Path, clip: Path
     engine = LocalEngine(settings)
     try:
         assert engine.models().default == "compact"
-        with pytest.raises(ModelNotFound, match=f"needs {VAE}, {TEXT} in .*models; run `upres download {DEFAULT}`"):
+        with pytest.raises(ModelNotFound, match=f"needs {VAE}, {TEXT} in MODEL_DIR; run `upres download {DEFAULT}`"):
             engine.submit(TaskSpec(input_path=str(clip), dit_model=DEFAULT))
         with pytest.raises(ModelNotFound, match=r"run `upres download seedvr2_ema_7b_fp16.safetensors`"):
             engine.submit(TaskSpec(input_path=str(clip), dit_model="seedvr2_ema_7b_fp16.safetensors"))

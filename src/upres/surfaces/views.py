@@ -12,13 +12,27 @@ from pydantic import BaseModel
 from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskState
 
 
-def iso(epoch_s: float | None) -> str | None:
+def iso(epoch_s: float) -> str:
     """UTC without an offset, to the second, as the document writes it."""
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") if epoch_s is not None else None
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _iso(epoch_s: float | None) -> str | None:
+    return iso(epoch_s) if epoch_s is not None else None
 
 
 def _seconds(value: float | None) -> int | None:
     return round(value) if value is not None else None
+
+
+def _position(task: Task) -> int:
+    """0 once it is finished."""
+    return task.queue_position if task.queue_position is not None else 0
+
+
+def _wait_s(task: Task) -> int:
+    """Until it is finished."""
+    return round(task.estimated_wait_s) if task.estimated_wait_s is not None else 0
 
 
 class Submitted(BaseModel):
@@ -30,8 +44,8 @@ class Submitted(BaseModel):
 
     @classmethod
     def of(cls, task: Task) -> Submitted:
-        return cls(status=task.state, task_id=task.id, queue_position=task.queue_position or 0,
-                   estimated_wait_seconds=_seconds(task.estimated_wait_s) or 0, model=task.model)  # fmt: skip
+        return cls(status=task.state, task_id=task.id, queue_position=_position(task),
+                   estimated_wait_seconds=_wait_s(task), model=task.model)  # fmt: skip
 
 
 class Params(BaseModel):
@@ -76,8 +90,8 @@ class TaskStatus(BaseModel):
     def of(cls, task: Task) -> TaskStatus:
         view = cls(
             id=task.id, status=task.state, progress=task.percent, kind=task.kind, model=task.model,
-            params=_params(task), created_at=iso(task.created_at) or "", started_at=iso(task.started_at),
-            completed_at=iso(task.completed_at), queue_position=task.queue_position,
+            params=_params(task), created_at=iso(task.created_at), started_at=_iso(task.started_at),
+            completed_at=_iso(task.completed_at), queue_position=task.queue_position,
             estimated_wait_seconds=_seconds(task.estimated_wait_s),
         )  # fmt: skip
         if task.state is TaskState.PROCESSING:
@@ -118,8 +132,8 @@ class Position(BaseModel):
     def of(cls, task: Task) -> Position:
         if task.state is not TaskState.QUEUED:
             return cls(task_id=task.id, status=task.state, position=0, estimated_wait=0)
-        return cls(task_id=task.id, status=task.state, position=task.queue_position or 0,
-                   estimated_wait=_seconds(task.estimated_wait_s) or 0)  # fmt: skip
+        return cls(task_id=task.id, status=task.state, position=_position(task),
+                   estimated_wait=_wait_s(task))  # fmt: skip
 
 
 class Running(BaseModel):
@@ -150,7 +164,7 @@ class Queue(BaseModel):
             queue_length=len(queue.processing) + len(queue.pending),
             processing=Running(task_id=first.id, progress=first.percent, model=first.model) if first else None,
             processing_progress=first.percent if first else 0,
-            pending_tasks=[Pending(task_id=task.id, position=task.queue_position or 0) for task in queue.pending],
+            pending_tasks=[Pending(task_id=task.id, position=_position(task)) for task in queue.pending],
             total_completed=queue.total_completed, total_failed=queue.total_failed,
             avg_process_time=round(queue.avg_process_time_s),
             estimated_total_wait=round(queue.estimated_total_wait_s),
@@ -170,7 +184,7 @@ class HistoryItem(BaseModel):
     def of(cls, task: Task) -> HistoryItem:
         result = task.result
         return cls(
-            id=task.id, status=task.state, created_at=iso(task.created_at), completed_at=iso(task.completed_at),
+            id=task.id, status=task.state, created_at=iso(task.created_at), completed_at=_iso(task.completed_at),
             process_time=_seconds(result.process_time_s) if result else None,
             output_filename=result.output_filename if result else None,
             output_resolution=result.output_resolution if result else None,

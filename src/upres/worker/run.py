@@ -37,13 +37,14 @@ class Done:
 def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
     """Raises what the pipeline raises. On any exception no file of this attempt is left."""
     task, began = claim.task, time.monotonic()
+    assert task.started_at is not None  # the claim set it
     part = _part_path(claim, settings)
     outcome = restore(task.spec, restorer, part, report)
     seconds = time.monotonic() - began
     final = _final_path(task, outcome.size, seconds, settings)
     result = Result(
         output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
-        model=task.model, device=device_name, process_time_s=time.time() - (task.started_at or 0.0),
+        model=task.model, device=device_name, process_time_s=time.time() - task.started_at,
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
