@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,22 +15,14 @@ from upres.models.seedvr2.modulation import leave
 from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope, turn_
 from upres.models.seedvr2.windows import Grid, Layout, window_layout, window_spans
 
+pytestmark = pytest.mark.usefixtures("small_tensors")
+
 CPU = torch.device("cpu")
 CASES = [(size, case) for size in TINY for case in ("small_detail", "img", "vid")]
 DIT_TOLERANCE = 2e-5
 # At t = 1000 the last bit of exp, which is not the same in all maths libraries, is a ten-thousandth of a radian in the
 # time embedding. The embedding is held to DIT_TOLERANCE by itself, and so is everything after it.
 WHOLE_TOLERANCE = 5e-5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_tensors() -> Iterator[None]:
-    """No gradients, and one thread: more of them cost more than they save here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        yield
-    torch.set_num_threads(threads)
 
 
 class RecordedEmbedding(nn.Module):

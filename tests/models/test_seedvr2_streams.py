@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,18 +18,10 @@ from upres.models.seedvr2.sampler import draw_noise
 from upres.models.seedvr2.tiling import Tiling
 from upres.models.seedvr2.vae import TINY_VAE, VideoVae
 
+pytestmark = pytest.mark.usefixtures("small_tensors")
+
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 32, 48
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_tensors() -> Iterator[None]:
-    """No gradients, and one thread: more of them cost more than they save here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

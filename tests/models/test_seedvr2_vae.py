@@ -1,7 +1,6 @@
 """The autoencoder against recorded reference tensors, and a clip pushed in portions against the same clip at once."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,8 @@ from upres.models.seedvr2.causal import CausalConv3d, Memory
 from upres.models.seedvr2.norm import FrameNorm, by_sums
 from upres.models.seedvr2.tiling import Passage, Tiling, decoding_tiles, encoding_tiles
 from upres.models.seedvr2.vae import SEEDVR2_VAE, TINY_VAE, VideoVae
+
+pytestmark = pytest.mark.usefixtures("small_tensors")
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "seedvr2"
@@ -33,16 +34,6 @@ def recorded(name: str) -> dict[str, torch.Tensor]:
 def assert_near(ours: torch.Tensor, wanted: torch.Tensor) -> None:
     scale = max(1.0, wanted.abs().max().item() / OUTPUT_MAGNITUDE)
     torch.testing.assert_close(ours.view(wanted.shape), wanted, atol=TOLERANCE * scale, rtol=0)
-
-
-@pytest.fixture(autouse=True)
-def small_tensors() -> Iterator[None]:
-    """No gradients, and one thread: more of them cost more than they save here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
