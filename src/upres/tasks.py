@@ -44,12 +44,16 @@ class TaskSpec(BaseModel):
     input_path: str
     kind: MediaKind | None = None  # what the caller says the file is; None accepts either
     resolution: Annotated[int, Field(ge=16, le=16384)] = 1080  # target short side, pixels
+    scale: Annotated[float, Field(ge=1, le=8)] | None = None  # times the input's size, instead of resolution
     batch_size: Annotated[int, Field(ge=1, le=1025), AfterValidator(_frames_per_window)] = 5
     dit_model: str | None = None  # None and "default" mean the catalogue's default
     color_correction: ColorCorrection = "lab"
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 42
     vae_tiling: Tiling = "auto"
     vae_quality: VaeQuality = "high"
+    sparse_ratio: Annotated[float, Field(ge=1, le=4)] = 2.0  # FlashVSR: key blocks a query block may see, in 60s
+    local_range: Annotated[int, Field(ge=7, le=15)] = 11  # FlashVSR: how far it looks, in windows of 128 pixels
+    kv_ratio: Annotated[float, Field(ge=1, le=16)] = 3.0  # FlashVSR: how many time slices it remembers
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?
 

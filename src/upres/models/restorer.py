@@ -25,6 +25,9 @@ class StreamSpec:
     window: int  # frames that go through the model together, at most
     tiling: Literal["auto", "on", "off"]
     tile_quality: Literal["low", "medium", "high"]
+    sparse_ratio: float = 2.0
+    local_range: int = 11
+    kv_ratio: float = 3.0
 
 
 class Stream(Protocol):

@@ -120,6 +120,7 @@ def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restor
         input_height=plan.model_input.height, input_width=plan.model_input.width,
         output_height=plan.model_output.height, output_width=plan.model_output.width,
         seed=spec.seed, window=plan.window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
+        sparse_ratio=spec.sparse_ratio, local_range=spec.local_range, kv_ratio=spec.kv_ratio,
     ))  # fmt: skip
     waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
 

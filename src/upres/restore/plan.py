@@ -64,24 +64,33 @@ def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, 
     return first, Size(round(first.height * scale), round(first.width * scale))
 
 
-def target_size(source: Size, resolution: int, kind: MediaKind) -> Size:
-    """The short side becomes `resolution`, the long one follows; a video's sides are even, for 4:2:0.
-
-    854x480 at 1080 is 1920x1080. Raises InvalidParameter.
+def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
+    """The short side becomes `resolution`, the long one follows, or both are `scale` times as long; a video's sides
+    are even, for 4:2:0. 854x480 at 1080 is 1920x1080. Raises InvalidParameter.
     """
-    (size,) = enlargement(source, resolution)
+    size = resizing(source, spec)[-1]
     target = size.even() if kind == "video" else size
     if max(target.height, target.width) > MAX_SIDE:
-        most = MAX_SIDE * min(source.height, source.width) // max(source.height, source.width)
-        raise InvalidParameter(f"resolution={resolution} makes {source} into {target}",
+        short, long = min(source.height, source.width), max(source.height, source.width)
+        if spec.scale is None:
+            asked, most = f"resolution={spec.resolution}", str(MAX_SIDE * short // long)
+        else:
+            asked, most = f"scale={spec.scale:g}", f"{MAX_SIDE * 100 // long / 100:g}"
+        raise InvalidParameter(f"{asked} makes {source} into {target}",
                                remedy=f"no side may exceed {MAX_SIDE}; use at most {most}")  # fmt: skip
     return target
 
 
+def resizing(source: Size, spec: TaskSpec) -> tuple[Size, ...]:
+    """The sizes to resize to, one after the other."""
+    if spec.scale is not None:
+        return (Size(round(source.height * spec.scale), round(source.width * spec.scale)),)
+    return enlargement(source, spec.resolution)
+
+
 def plan_clip(source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
     """Raises InvalidParameter."""
-    target = target_size(source, spec.resolution, kind)
-    steps = enlargement(source, spec.resolution)
+    target, steps = target_size(source, spec, kind), resizing(source, spec)
     if limits.takes == "target":
         model_input = output = steps[-1].padded(limits.multiple_of)
     else:

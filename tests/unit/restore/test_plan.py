@@ -16,6 +16,10 @@ from upres.tasks import TaskSpec
 SIDES = st.integers(1, 4000)
 
 
+def _at(resolution: int) -> TaskSpec:
+    return TaskSpec(input_path="x", resolution=resolution)
+
+
 @pytest.mark.parametrize(("source", "resolution", "expected"), [
     ((202, 360), 404, (404, 720)),
     ((480, 640), 1080, (1080, 1440)),
@@ -27,23 +31,31 @@ SIDES = st.integers(1, 4000)
 def test_the_short_side_of_a_video_becomes_the_resolution(
     source: tuple[int, int], resolution: int, expected: tuple[int, int]
 ) -> None:
-    assert target_size(Size(*source), resolution, "video") == Size(*expected)
+    assert target_size(Size(*source), _at(resolution), "video") == Size(*expected)
 
 
 def test_an_image_keeps_odd_sides_and_a_video_gets_even_ones() -> None:
-    assert target_size(Size(100, 101), 333, "image") == Size(333, 336)
-    assert target_size(Size(100, 101), 333, "video") == Size(332, 336)
+    assert target_size(Size(100, 101), _at(333), "image") == Size(333, 336)
+    assert target_size(Size(100, 101), _at(333), "video") == Size(332, 336)
 
 
 def test_a_result_too_large_for_any_file_is_refused_with_what_would_fit() -> None:
     with pytest.raises(InvalidParameter, match="use at most 1638"):
-        target_size(Size(100, 1000), 2000, "image")
+        target_size(Size(100, 1000), _at(2000), "image")
+
+
+def test_a_scale_takes_the_place_of_the_resolution() -> None:
+    doubled = TaskSpec(input_path="x", scale=2.5)
+    assert target_size(Size(97, 161), doubled, "image") == Size(242, 402)
+    assert target_size(Size(97, 161), doubled, "video") == Size(242, 402)
+    with pytest.raises(InvalidParameter, match=r"scale=8 .* use at most 5\.46"):
+        target_size(Size(100, 3000), TaskSpec(input_path="x", scale=8), "image")
 
 
 @given(SIDES, SIDES, st.integers(16, 2160))
 def test_sizes_keep_the_aspect_within_a_pixel_step(height: int, width: int, resolution: int) -> None:
     try:
-        target = target_size(Size(height, width), resolution, "video")
+        target = target_size(Size(height, width), _at(resolution), "video")
     except InvalidParameter:
         assert max(height, width) * resolution > MAX_SIDE * min(height, width)
         return
