@@ -13,8 +13,9 @@ class Limits:
     """
 
     takes: Literal["source", "target"]
-    multiple_of: int = 1  # input height and width are padded at the bottom and right to this
+    multiple_of: int = 1  # input height and width are padded to this
     padding: Literal["edge", "black"] = "edge"  # with the last row and column, or with black
+    place: Literal["corner", "centre"] = "corner"  # of a "target" model's picture in it: top left, or the middle
     alpha: Literal["restored", "guided"] = "restored"  # an image's alpha goes through the model, or follows its edges
     frame_step: int = 1  # a window holds frame_step * n + frame_offset frames
     frame_offset: int = 0
