@@ -24,3 +24,5 @@ class Limits:
 
 SEEDVR2 = Limits(takes="target", multiple_of=16, padding="black", alpha="guided", frame_step=4, frame_offset=1,
                  dtypes=("bfloat16", "float32"))  # fmt: skip
+FLASHVSR = Limits(takes="target", multiple_of=128, padding="black", place="centre", alpha="guided",
+                  dtypes=("bfloat16", "float32"))  # fmt: skip
