@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "settings", "remote"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
     "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
