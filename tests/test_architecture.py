@@ -27,6 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "models": set(), "models.limits": set(),
     "models.restorer": {"models.limits"},
     "models.attention": set(), "models.weights": set(),
+    "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
     "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},

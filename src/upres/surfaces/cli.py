@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     download = command("download", _download, "fetch a model's weights files, or check and repair them")
     download.add_argument("names", nargs="*", metavar="NAME", help="models; without any: list what there is")
     imported = command("import", _import, "take a weights file at hand into the model directory")
-    imported.add_argument("file", help="what it is, its content says: safetensors, GGUF or pos_emb.pt")
-    imported.add_argument("--as", dest="wanted", metavar="NAME", help="where its content fits two names: which")
+    imported.add_argument("file", help="safetensors, GGUF or a pickle; its content says what it is")
+    imported.add_argument("--as", dest="wanted", metavar="NAME", help="where its content fits two: which")
     command("stop", _stop, "end this user's workers; running tasks go back to the queue")
     command("doctor", _doctor, "say what is installed, what is missing and what to do")
     return top
