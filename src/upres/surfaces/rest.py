@@ -104,13 +104,18 @@ def install_problems(app: FastAPI) -> None:
 
 def _on_upres_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, UpresError)
-    return problem(error.http_status, error.code, error.message, error.remedy)
+    return problem(error.http_status, error.code, error.message, error.remedy, headers=_retry_after(error))
 
 
 def _on_body_refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, BodyRefused)
     refusal = error.refusal
-    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, kind=HangUp)
+    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, headers=_retry_after(refusal),
+                   kind=HangUp)  # fmt: skip
+
+
+def _retry_after(error: UpresError) -> dict[str, str] | None:
+    return {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

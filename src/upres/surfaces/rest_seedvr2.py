@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from upres.errors import InvalidParameter
+from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
 from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object
 from upres.surfaces.uploads import Upload, receive
@@ -95,9 +96,18 @@ def _process_body() -> dict[str, Any]:
     fields = {name: known[name] for name in FORM_FIELDS}
     fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
     fields["kind"]["description"] = "addition: refuse the file unless it is one"
+    fields["priority"] = {"type": "integer", "default": 0, "minimum": -MOST_PRIORITY, "maximum": MOST_PRIORITY,
+                          "description": "addition: tasks of a higher one run first"}  # fmt: skip
     schema = {"type": "object", "required": ["file"],
               "properties": {"file": {"type": "string", "format": "binary"}, **fields}}  # fmt: skip
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(f"priority={text!r} cannot be used", remedy="give an integer") from None
 
 
 @router.post("/api/process", summary="Submit a video or an image", openapi_extra=_process_body())
@@ -111,7 +121,8 @@ def process(
         del given["dit_model"]
     task = None
     try:
-        task = engine.submit(order(input_path=str(upload.path), **given), key=idempotency_key)
+        spec = order(input_path=str(upload.path), **given)
+        task = engine.submit(spec, key=idempotency_key, priority=_priority(upload.fields.get("priority", "0")))
     finally:
         if task is None or task.spec.input_path != str(upload.path):
             upload.discard()
@@ -126,6 +137,11 @@ def task_status(task_id: str, engine: EngineDep) -> views.TaskStatus:
 @router.post("/api/cancel/{task_id}", summary="Cancel a task (addition)", response_model_exclude_none=True)
 def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
     return views.TaskStatus.of(engine.cancel(task_id))
+
+
+@router.post("/api/retry/{task_id}", summary="Submit a finished task's order again (addition)")
+def retry(task_id: str, engine: EngineDep) -> views.Submitted:
+    return views.Submitted.of(engine.retry(task_id))
 
 
 @get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)
