@@ -76,18 +76,19 @@ class Keeper:
         return EX_OUTDATED if status == EX_OUTDATED else EX_DONE
 
     def _may_start(self) -> bool:
-        """Waits until the device may be used and is free. False if it rests and nothing waits, or if told to stop."""
+        """Waits until the device is free and may be used. False if there is nothing to do, or it was told to stop."""
         said = False
         while not self._stopping:
-            resting = self._workers.quarantine(self._slot, self._settings.quarantine_s)
-            if resting is None and not is_held(slot_lock(self._settings.data_dir, self._slot)):
-                return True
-            if resting is not None and not said:
-                log.error("the device rests for %.0f s: %s", resting.until - time.time(), resting.what)
-                said = True
-            if resting is not None and self._workers.may_exit(self._slot):
-                return False
-            self._wake.wait(POLL_S if resting is None else PULSE_S)
+            if not is_held(slot_lock(self._settings.data_dir, self._slot)):
+                if self._workers.may_exit(self._slot):
+                    return False
+                resting = self._workers.quarantine(self._slot, self._settings.quarantine_s)
+                if resting is None:
+                    return True
+                if not said:
+                    log.error("the device rests for %.0f s: %s", resting.until - time.time(), resting.what)
+                    said = True
+            self._wake.wait(POLL_S)
         return False
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -121,26 +121,36 @@ class Supervisor:
         """Ends every worker of these slots, busy or not; their tasks go back to the queue. Ends quarantines too."""
         ended = []
         for slot in self.slots:
-            row, busy, kept = self._workers.get(slot.name), self._busy(slot), self._kept(slot)
-            if row is not None and (busy or kept):
-                self._end(slot, [row.keeper_pid] if kept else [row.pid], signal.SIGTERM)  # a keeper ends its worker
-                self._end(slot, [row.keeper_pid, row.pid], signal.SIGKILL)
-                ended += [row.pid] if busy else []
+            ended += self._end(slot, signal.SIGTERM)
+            self._end(slot, signal.SIGKILL)
             self._take_over(slot.name)
             self._workers.forgive(slot.name)
         return ended
 
-    def _end(self, slot: Slot, pids: list[int], signum: int) -> None:
-        """Returns once the slot is free, or after a while; at once if it is."""
-        for pid in pids if self._kept(slot) or self._busy(slot) else ():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                if {KEEPER_MODULE, self._worker_module} & set(process.cmdline()):  # not whoever has the number now
-                    process.send_signal(signum)
+    def _end(self, slot: Slot, signum: int) -> list[int]:
+        """Signals whoever has the slot until nobody does, or for a while; a keeper ends its worker. Pids of workers."""
+        told: set[int] = set()
+        ended = []
         deadline = time.monotonic() + KEEPER_PATIENCE_S
-        while (self._kept(slot) or self._busy(slot)) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            kept, busy = self._kept(slot), self._busy(slot)
+            row = self._workers.get(slot.name)
+            if row is None or not (kept or busy):
+                break
+            if busy and row.pid not in ended and row.state != "exiting":
+                ended.append(row.pid)
+            for pid in {row.keeper_pid if kept else row.pid} - told:  # more than one where keepers raced for the slot
+                told.add(pid)
+                self._signal(pid, signum)
             self._reap()
             time.sleep(POLL_S)
+        return ended
+
+    def _signal(self, pid: int, signum: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if {KEEPER_MODULE, self._worker_module} & set(process.cmdline()):  # not whoever has the number now
+                process.send_signal(signum)
 
     def _kept(self, slot: Slot) -> bool:
         return is_held(keeper_lock(self._settings.data_dir, slot.name))

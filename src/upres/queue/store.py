@@ -226,10 +226,14 @@ class TaskStore:
             _end_cancelled(tx, claim.task.id)
 
     def give_back(self, claim: Claim) -> None:
-        """Puts a task back whose worker was told to stop; the attempt does not count. Raises TaskLost."""
+        """Puts a task back whose worker was told to stop; the attempt does not count. A cancel that was asked for is
+        carried out instead. Raises TaskLost.
+        """
         with self._db.write("give_back") as tx:
-            self._fenced(tx, claim)
-            _requeue(tx, claim.task.id, attempts_back=1)
+            if self._fenced(tx, claim)["cancel"]:
+                _end_cancelled(tx, claim.task.id)
+            else:
+                _requeue(tx, claim.task.id, attempts_back=1)
 
     def requeue_orphans(self, slot: str, max_attempts: int, cause: str = "the worker died") -> list[Task]:
         """Call it only while holding the slot's lock: whatever the slot still runs has lost its worker.

@@ -26,7 +26,7 @@ from upres.errors import (
 from upres.queue.database import Database
 from upres.queue.exits import EX_DEVICE, EX_DONE, EX_OUTDATED
 from upres.queue.store import Claim, Price, TaskStore
-from upres.queue.workers import WorkerTable
+from upres.queue.workers import WorkerState, WorkerTable
 from upres.settings import Settings
 from upres.tasks import Failure, Progress, Result
 from upres.version import __version__
@@ -136,8 +136,14 @@ class Worker:
         claim = self._store.claim(self._slot)
         if claim is not None:
             self._run(claim)
-            self._workers.set_state(self._slot, "idle", model=self._bench.model)
+            self._show("idle")
         return loaded or claim is not None
+
+    def _show(self, state: WorkerState, loading_model: str | None = None) -> None:
+        """What others see of this worker; not worth a task where it cannot be written."""
+        with suppress(DiskFull, StoreUnusable):
+            model = self._bench.model if loading_model is None else None
+            self._workers.set_state(self._slot, state, model=model, loading_model=loading_model)
 
     def _may_end(self, idle_since: float) -> bool:
         row = self._workers.get(self._slot)
@@ -161,7 +167,7 @@ class Worker:
         if row is None or row.wanted_model is None:
             return False
         wanted, error = row.wanted_model, None
-        self._workers.set_state(self._slot, "loading", model=None, loading_model=wanted)
+        self._show("loading", loading_model=wanted)
         try:
             self._bench.load(wanted)
         except UpresError as caught:
@@ -174,7 +180,7 @@ class Worker:
                     error = _failure(_out_of_memory(wanted, caught))
                 case _:
                     raise
-        self._workers.set_state(self._slot, "idle", model=self._bench.model)
+        self._show("idle")
         self._workers.wanted_done(self._slot, wanted, error)
         return True
 
@@ -183,9 +189,9 @@ class Worker:
         task = claim.task
         log.info("task %s attempt %d model %s", task.id, task.attempt, task.model)
         try:
-            self._workers.set_state(self._slot, "loading", model=None, loading_model=task.model)
+            self._show("loading", loading_model=task.model)
             self._bench.load(task.model)
-            self._workers.set_state(self._slot, "busy", model=task.model)
+            self._show("busy")
             done = self._bench.restore(claim, self._reporter(claim))
             self._publish(claim, done)
             log.info("task %s completed: %s", task.id, done.result.output_path)
@@ -221,7 +227,8 @@ class Worker:
         finally:
             done.sweep()
         price = Price(done.result.frames, done.pixels)
-        self._workers.measured(claim.task.model, self._bench.name, price, done.seconds)
+        with suppress(DiskFull, StoreUnusable):
+            self._workers.measured(claim.task.model, self._bench.name, price, done.seconds)
 
     def _despair(self, claim: Claim, error: Exception) -> None:
         """Of an error that is not one of ours."""
