@@ -30,7 +30,11 @@ def _from(file: str) -> Callable[[sqlite3.Connection], None]:
     return step
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_from("schema.sql"), _from("schema_2.sql"))
+def m002_facts(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE tasks ADD COLUMN facts TEXT")  # Facts, JSON; NULL in rows of older programs
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_from("schema.sql"), m002_facts, _from("schema_3.sql"))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from upres.errors import (
     StoreUnusable,
     TaskCancelled,
     TaskLost,
+    TaskNotFound,
     UpresError,
 )
 from upres.queue.database import Database
@@ -28,7 +30,7 @@ from upres.queue.exits import EX_DEVICE, EX_DONE, EX_OUTDATED
 from upres.queue.store import Claim, Price, TaskStore
 from upres.queue.workers import WorkerState, WorkerTable
 from upres.settings import Settings
-from upres.tasks import Failure, Progress, Result
+from upres.tasks import Failure, Progress, Result, Task
 from upres.version import __version__
 
 POLL_S = 0.2
@@ -196,13 +198,13 @@ class Worker:
             self._publish(claim, done)
             log.info("task %s completed: %s", task.id, done.result.output_path)
         except TaskCancelled:
-            self._insist(lambda: self._store.end_cancelled(claim))
             log.info("task %s cancelled", task.id)
+            self._end(claim, self._store.end_cancelled)
         except TaskLost:
-            log.warning("task %s was taken over by another worker", task.id)
+            self._lose(task)
         except Stopped:
-            self._insist(lambda: self._store.give_back(claim))
             log.info("task %s given back", task.id)
+            self._end(claim, self._store.give_back)
         except UpresError as error:
             self._fail(claim, error)
         except Exception as error:  # the last stand: one broken task must not end the worker, one broken device must
@@ -245,10 +247,22 @@ class Worker:
 
     def _fail(self, claim: Claim, error: UpresError) -> None:
         log.warning("task %s failed: %s: %s", claim.task.id, error.code, error)
+        self._end(claim, lambda claim: self._store.fail(claim, _failure(error)))
+
+    def _end(self, claim: Claim, write: Callable[[Claim], None]) -> None:
         try:
-            self._insist(lambda: self._store.fail(claim, _failure(error)))
+            self._insist(lambda: write(claim))
         except TaskLost:
-            log.warning("task %s was taken over by another worker", claim.task.id)
+            self._lose(claim.task)
+
+    def _lose(self, task: Task) -> None:
+        """To another worker, or for good: then nobody else tidies up after it."""
+        try:
+            self._store.get(task.id)
+            log.warning("task %s was taken over by another worker", task.id)
+        except TaskNotFound:
+            shutil.rmtree(self._settings.output_dir / task.id, ignore_errors=True)
+            log.info("task %s was removed", task.id)
 
     def _reporter(self, claim: Claim) -> _Reporter:
         return _Reporter(self._store, claim, self._stopping)

@@ -1,4 +1,4 @@
--- Version 2: who watches a worker, and what its device did wrong.
+-- Version 3: who watches a worker, and what its device did wrong.
 
 ALTER TABLE workers ADD COLUMN keeper_pid INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workers ADD COLUMN drain INTEGER NOT NULL DEFAULT 0;  -- exit after the present task: a newer Upres takes over
