@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},
-    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
+    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer", "limits"},
     "limits": {"queue", "settings"},
     "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "settings", "remote",
                "limits"},
@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "models.limits", "worker.process", "worker.loop")
+TORCH_FREE = ("restore.plan", "models.limits", "worker.process", "worker.loop", "worker.sealed")
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

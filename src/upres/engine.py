@@ -117,7 +117,7 @@ class LocalEngine:
         known = self._store.keyed(key) if key is not None else None
         if known is not None:
             return self.status(known.id)
-        path = beneath(Path(spec.input_path), self._roots())
+        path = beneath(Path(spec.input_path), self.settings.all_roots)
         info = probe(path)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}
@@ -127,7 +127,7 @@ class LocalEngine:
         plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
         update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
         if spec.output_path is not None:
-            update["output_path"] = str(_checked_output(spec, info, self._roots()))
+            update["output_path"] = str(_checked_output(spec, info, self.settings.all_roots))
         price = Price(info.frames, plan.target.pixels)
         check_size(price, self.settings)
         check_disk(price, info.kind, self.settings)
@@ -142,11 +142,6 @@ class LocalEngine:
         if not task.state.finished:
             raise TaskNotFinished(f"task {task_id} is {task.state}", remedy="wait for it, or cancel it first")
         return self.submit(task.spec)
-
-    def _roots(self) -> tuple[Path, ...]:
-        """Where inputs and outputs may lie; empty: anywhere."""
-        settings = self.settings
-        return (*settings.roots, settings.upload_dir, settings.output_dir) if settings.roots else ()
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()

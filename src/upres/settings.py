@@ -64,6 +64,11 @@ class Settings:
                 raise InvalidSetting(f"{row.variable}={shown}: {error}", remedy=row.meaning) from error
         return cls(**values)  # type: ignore[arg-type]
 
+    @property
+    def all_roots(self) -> tuple[Path, ...]:
+        """Where inputs and outputs of tasks may lie; empty: anywhere."""
+        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
+
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
         return {row.variable: row.write(getattr(self, row.field)) for row in SETTINGS if not row.secret}

@@ -46,6 +46,7 @@ class Janitor:
         """Deletes what attempts left of those tasks that ended without a result."""
         for task in tasks:
             if task.state in (TaskState.FAILED, TaskState.CANCELLED):
+                shutil.rmtree(self._settings.data_dir / "inputs" / task.id, ignore_errors=True)
                 if task.spec.output_path is None:
                     shutil.rmtree(self._settings.output_dir / task.id, ignore_errors=True)
                 else:

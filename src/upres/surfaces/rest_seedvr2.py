@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from upres.errors import InvalidParameter
 from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object
+from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object, without_folders
 from upres.surfaces.uploads import Upload, receive
-from upres.tasks import TaskSpec, order
+from upres.tasks import Task, TaskSpec, order
 from upres.version import __version__
 
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
@@ -84,7 +84,8 @@ def queue_history(engine: EngineDep, limit: Annotated[int, Query(ge=1, le=1000)]
 
 
 async def _upload(request: Request, settings: SettingsDep) -> Upload:
-    return await receive(request, settings.upload_dir, settings.max_upload_mb)
+    return await receive(request, settings.upload_dir, settings.max_upload_mb,
+                         reserve_mb=settings.disk_reserve_mb)  # fmt: skip
 
 
 def _process_body() -> dict[str, Any]:
@@ -126,14 +127,21 @@ def process(
     return views.Submitted.of(task)
 
 
+def _shown(task: Task) -> views.TaskStatus:
+    view = views.TaskStatus.of(task)
+    if view.error is not None:
+        view.error = without_folders(view.error)
+    return view
+
+
 @get(router, "/api/status/{task_id}", summary="A task", response_model_exclude_none=True)
 def task_status(task_id: str, engine: EngineDep) -> views.TaskStatus:
-    return views.TaskStatus.of(engine.status(task_id))
+    return _shown(engine.status(task_id))
 
 
 @router.post("/api/cancel/{task_id}", summary="Cancel a task (addition)", response_model_exclude_none=True)
 def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
-    return views.TaskStatus.of(engine.cancel(task_id))
+    return _shown(engine.cancel(task_id))
 
 
 @router.post("/api/retry/{task_id}", summary="Submit a finished task's order again (addition)")

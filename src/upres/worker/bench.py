@@ -15,6 +15,7 @@ from upres.worker.faults import is_device_fault, is_out_of_memory
 from upres.worker.loop import Finished
 from upres.worker.residency import Residency
 from upres.worker.run import run_task
+from upres.worker.sealed import sealed
 
 
 class TorchBench:
@@ -37,7 +38,8 @@ class TorchBench:
 
     def restore(self, claim: Claim, report: Callable[[Progress], None]) -> Finished:
         restorer = self._residency.load(claim.task.model)
-        return run_task(claim, restorer, self._settings, self.name, report)
+        with sealed(claim, self._settings) as safe:
+            return run_task(safe, restorer, self._settings, self.name, report)
 
     def drop(self) -> None:
         self._residency.drop()
