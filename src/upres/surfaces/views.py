@@ -228,6 +228,9 @@ class Gpu(BaseModel):
     current_task: str | None
     device: str  # addition
     worker_pid: int | None  # addition
+    quarantined: bool  # addition: the device failed repeatedly and rests
+    quarantined_until: str | None  # addition
+    fault: str | None  # addition: its last one, while it rests
 
     @classmethod
     def of(cls, gpu: GpuStatus) -> Gpu:
@@ -236,7 +239,8 @@ class Gpu(BaseModel):
             vram_total_mb=gpu.vram_total_mb, model_loaded=gpu.current_model is not None,
             current_model=gpu.current_model, loading=gpu.loading_model is not None, loading_model=gpu.loading_model,
             processing=gpu.current_task is not None, current_task=gpu.current_task,
-            device=gpu.device, worker_pid=gpu.worker_pid,
+            device=gpu.device, worker_pid=gpu.worker_pid, quarantined=gpu.quarantined_until is not None,
+            quarantined_until=_iso(gpu.quarantined_until), fault=gpu.fault,
         )  # fmt: skip
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import InvalidParameter
@@ -16,25 +14,12 @@ from upres.restore.pipeline import Report, restore
 from upres.restore.plan import OUTPUT_SUFFIX, Size
 from upres.settings import Settings
 from upres.tasks import Result, Task
+from upres.worker.loop import Finished
 
 MAX_STEM = 80  # characters of the input's name kept in a generated name
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """`publish` renames the finished file into place, `sweep` removes it if that was not to be.
-
-    `seconds` is the time without loading the model; `pixels` the size of one output frame.
-    """
-
-    result: Result
-    publish: Callable[[], None]
-    sweep: Callable[[], None]
-    pixels: int
-    seconds: float
-
-
-def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
+def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Finished:
     """Raises what the pipeline raises. On any exception no file of this attempt is left."""
     task, began = claim.task, time.monotonic()
     assert task.started_at is not None  # the claim set it
@@ -48,8 +33,8 @@ def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: 
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
-    return Done(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
-                outcome.size.pixels, seconds)  # fmt: skip
+    return Finished(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
+                    outcome.size.pixels, seconds)  # fmt: skip
 
 
 def own_folder(task: Task, settings: Settings) -> Path:
@@ -62,8 +47,13 @@ def _part_path(claim: Claim, settings: Settings) -> Path:
     task = claim.task
     folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else own_folder(task, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    final = Path(task.spec.output_path) if task.spec.output_path is not None else None
     for old in folder.glob(f".{task.id}.*.part*"):
+        if final is not None and final.exists() and final.samefile(old):
+            final.unlink()  # put in place by an attempt that died before it could say so
         old.unlink(missing_ok=True)
+    for published in folder.glob("[!.]*") if final is None else ():  # likewise, in the task's own folder
+        published.unlink()
     return folder / f".{task.id}.{claim.token}.part"
 
 
