@@ -106,8 +106,12 @@ def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Res
 
     Raises MediaFailed if the model breaks that promise.
     """
-    pixels = (enlarge(to_pixels(block, restorer.device), (plan.source,)) for block in blocks)
-    for frames in restored_pixels(pixels, plan, spec, restorer):
+
+    def prepared(block: Frames) -> Tensor:
+        pixels = to_pixels(block, restorer.device)
+        return pixels if spec.preprocess_width is None else enlarge(pixels, (plan.source,))
+
+    for frames in restored_pixels(map(prepared, blocks), plan, spec, restorer):
         yield to_bytes(frames)
 
 
@@ -147,18 +151,15 @@ def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restor
     if waiting:
         raise MediaFailed(f"the model kept {len(waiting)} frames back")
 
-
 def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
     padding = pad_black if limits.padding == "black" else pad
     if limits.takes == "source":
         return to_model(padding(source, plan.model_input))
     return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
 
-
 def _style(source: Tensor, plan: Plan) -> Tensor:
     """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
     return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
-
 
 class _Meter:
     """Counts finished frames and reports them."""
