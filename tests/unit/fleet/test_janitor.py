@@ -46,7 +46,8 @@ class House:
             assert claim is not None
             output.parent.mkdir(parents=True)
             output.write_bytes(bytes(size))
-            result = Result(output_path=str(output), width=1, height=1, frames=1, model="m", device="d", process_time_s=1)
+            result = Result(output_path=str(output), width=1, height=1, frames=1, model="m", device="d",
+                            process_time_s=1.0)  # fmt: skip
             if state == "completed":
                 self.store.complete(claim, result, lambda: None)
             elif state == "failed":
