@@ -19,7 +19,8 @@ from upres.version import __version__
 
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
 
-FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind")
+ADDED_FIELDS = ("vae_tiling", "vae_quality", "kind", *views.FURTHER_PARAMS)  # the document does not have them
+FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", *ADDED_FIELDS)
 
 
 class Health(BaseModel):
@@ -93,6 +94,8 @@ def _process_body() -> dict[str, Any]:
     known = TaskSpec.model_json_schema()["properties"]
     fields = {name: known[name] for name in FORM_FIELDS}
     fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
+    for name in ADDED_FIELDS:
+        fields[name]["description"] = "addition"
     fields["kind"]["description"] = "addition: refuse the file unless it is one"
     fields["priority"] = {"type": "integer", "default": 0, "minimum": -MOST_PRIORITY, "maximum": MOST_PRIORITY,
                           "description": "addition: tasks of a higher one run first"}  # fmt: skip
