@@ -31,6 +31,7 @@ class Settings:
     max_attempts: int
     wait_cap_s: float
     threads: int
+    vram_limit_mb: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -124,6 +125,8 @@ SETTINGS: tuple[Setting, ...] = (
             "longest single wait_for_task of an MCP client, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
+            "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

@@ -43,7 +43,7 @@ class Worker:
         self._device_name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self._residency = Residency(Catalog(settings.model_dir), device)
+        self._residency = Residency(Catalog(settings.model_dir), device, settings.vram_limit_mb)
 
     def stop(self) -> None:
         """Safe in a signal handler: a running task goes back to the queue at its next window."""
@@ -99,7 +99,8 @@ class Worker:
             self._workers.set_state(self._slot, "loading", model=None, loading_model=task.model)
             restorer = self._residency.load(task.model)
             self._workers.set_state(self._slot, "busy", model=task.model)
-            done = run_task(claim, restorer, self._settings, self._device_name, self._reporter(claim))
+            done = run_task(claim, restorer, self._settings, self._device_name, self._reporter(claim),
+                            self._residency.room_bytes)
             try:
                 self._store.complete(claim, done.result, done.publish)
             finally:
