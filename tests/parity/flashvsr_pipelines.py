@@ -99,7 +99,6 @@ class Spy:
     limits = FLASHVSR
     footprint = None
     device = CPU
-    footprint = None
 
     def __init__(self, restorer: FlashVsrRestorer, case: Case) -> None:
         self._restorer, self._case = restorer, case
