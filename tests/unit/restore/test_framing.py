@@ -30,6 +30,8 @@ SIDES = st.integers(16, 200)
 class Mirror:
     """Gives every frame back, doubled and more where the plan asks for that; remembers what it was given."""
 
+    footprint = None
+
     def __init__(self, limits: Limits) -> None:
         self.limits, self.device, self.given = limits, torch.device("cpu"), torch.empty(0)
 
