@@ -11,6 +11,7 @@ import torch
 
 from upres.catalog import Catalog
 from upres.errors import OutOfMemory, TaskCancelled, TaskLost, UpresError
+from upres.models.attention import use
 from upres.queue.database import Database
 from upres.queue.store import Claim, Price, TaskStore
 from upres.queue.workers import WorkerTable
@@ -43,6 +44,7 @@ class Worker:
         self._device_name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        use(settings.attention)
         self._residency = Residency(Catalog(settings.model_dir), device, settings.vram_limit_mb)
 
     def stop(self) -> None:
