@@ -32,20 +32,23 @@ ARROWS: dict[str, set[str]] = {
     "models.placement": set(),
     "models.restorer": {"models.limits", "models.placement"},
     "models.attention": set(), "models.weights": set(), "models.offload": {"models.placement"},
+    "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
     "models.compact": MODEL_PARTS,
     "models.seedvr2": MODEL_PARTS,
     "models.flashvsr": MODEL_PARTS,
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
-               "models.attention"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "restore.memory", "settings", "remote"},
+               "models.attention", "limits"},
+    "limits": {"queue", "settings"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
+               "settings", "remote", "limits"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
+    "surfaces": {"engine", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
 TORCH_FREE = ("restore.plan", "restore.memory", "models.limits", "models.placement", "models.seedvr2.config",
-              "models.seedvr2.footprint", "worker.process")  # fmt: skip
+              "models.seedvr2.footprint", "worker.process", "worker.loop", "worker.sealed")  # fmt: skip
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
