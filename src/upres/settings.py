@@ -47,6 +47,7 @@ class Settings:
     keep_uploads_days: float
     keep_gb: float
     vram_limit_mb: int
+    attention: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -101,6 +102,15 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
         if not value >= low:  # nor NaN
             raise ValueError(f"must be at least {low}")
         return value
+
+    return read
+
+
+def _one_of(*names: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        if text not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return text
 
     return read
 
@@ -181,6 +191,8 @@ SETTINGS: tuple[Setting, ...] = (
             "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
     Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
             "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
+    Setting("attention", "UPRES_ATTENTION", _one_of("auto", "sdpa", "flash", "sage"), _fixed("auto"), "auto",
+            "attention kernel of SeedVR2 on a GPU: sdpa, flash, sage (8 bits); auto: flash if installed, else sdpa"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]
