@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 import time
 from pathlib import Path
 from typing import Protocol
 
+from upres import forecast
 from upres.catalog import Catalog
 from upres.errors import (
     DiskFull,
@@ -19,18 +21,20 @@ from upres.errors import (
 )
 from upres.fleet.slots import gpu_memory
 from upres.fleet.supervisor import Supervisor
+from upres.forecast import START_S, Facts, Forecast, Machine
 from upres.media.probe import MediaInfo, probe
+from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore
 from upres.queue.workers import WorkerTable
-from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.restore.plan import OUTPUT_SUFFIX
 from upres.settings import Settings
 from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
-START_S = 2.0  # of a worker and its model, roughly; only in estimates
 RECENT_TASKS = 20
+PREVIEW_PRIORITY = 10  # somebody is looking at the screen
 
 
 class Engine(Protocol):
@@ -44,6 +48,29 @@ class Engine(Protocol):
 
     def status(self, task_id: str) -> Task:
         """Raises TaskNotFound."""
+
+    def probe(self, path: str) -> Facts:
+        """What a file is. Raises FileMissing, InvalidInput, UnsupportedMedia."""
+
+    def plan(self, spec: TaskSpec) -> Forecast:
+        """A dry run of `submit`: nothing is stored. Raises what `submit` raises about the order and its file."""
+
+    def plan_for(self, facts: Facts, spec: TaskSpec) -> Forecast:
+        """The same for a file that need not be here. Raises ModelNotFound, InvalidParameter."""
+
+    def preview(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        """Submits a short piece of the file, before all that waits; `compare` then shows it. Raises as `submit`."""
+
+    def compare(
+        self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
+    ) -> Comparison:
+        """A moment of a completed task's input (or of the result of `against`) and of its result.
+
+        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
+        """
+
+    def sheet(self, task_id: str) -> bytes:
+        """A completed task's result at a glance, JPEG. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         """Blocks until the task is finished or `timeout_s` passed; with `seen`, also until it differs from `seen`.
@@ -91,24 +118,54 @@ class LocalEngine:
         self._database.close()
 
     def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
-        path = Path(spec.input_path).expanduser().absolute()
-        if not path.exists():
-            raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
-        info = probe(path)
-        if spec.kind is not None and spec.kind != info.kind:
-            article = {"image": "an image", "video": "a video"}
-            raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
-                                   remedy=f"submit it as {article[info.kind]}")  # fmt: skip
-        model = self.catalog.find(spec.dit_model)
-        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
-        update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
+        return self._submit(spec, key, priority=0)
+
+    def _submit(self, spec: TaskSpec, key: str | None, priority: int) -> Task:
+        info = looked_at(spec)
+        model, _ = forecast.choose(Facts.of(info), spec, self.catalog, self._workers.rates, self._machine())
+        plan = forecast.plan_for(Facts.of(info), spec, model)
+        update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind}
         if spec.output_path is not None:
             update["output_path"] = str(_checked_output(spec, info))
         self._check_disk()
-        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key)
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key,
+                      priority)  # fmt: skip
         task = self._store.add(new)
         self.supervisor.ensure()
         return self.status(task.id)
+
+    def probe(self, path: str) -> Facts:
+        return Facts.of(looked_at(TaskSpec(input_path=path)))
+
+    def plan(self, spec: TaskSpec) -> Forecast:
+        return self.plan_for(Facts.of(looked_at(spec)), spec)
+
+    def plan_for(self, facts: Facts, spec: TaskSpec) -> Forecast:
+        return forecast.forecast(facts, spec, self.catalog, self._workers.rates, self._machine())
+
+    def preview(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        from upres.pictures.verbs import cut_for_preview, preview_frames
+
+        info = looked_at(spec)
+        whole = self.plan_for(Facts.of(info), spec)
+        share = excerpt.box(info)[2].pixels / (info.width * info.height)
+        frames = preview_frames(info, excerpt, whole.work.likely_s / whole.frames * share)
+        with cut_for_preview(info, spec, excerpt, frames, self.settings.data_dir / "previews") as order:
+            return self._submit(order.model_copy(update={"dit_model": whole.model}), None, PREVIEW_PRIORITY)
+
+    def compare(
+        self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
+    ) -> Comparison:
+        from upres.pictures.verbs import compare  # Pillow and numpy are paid for by those who look
+
+        after = self.output(task_id)
+        before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
+        return compare(before, after, at_s, focus)
+
+    def sheet(self, task_id: str) -> bytes:
+        from upres.pictures.verbs import sheet
+
+        return sheet(self.output(task_id))
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
@@ -199,6 +256,16 @@ class LocalEngine:
             current_task=running[0] if running else None,
         )  # fmt: skip
 
+    def _machine(self) -> Machine:
+        slot, folder = self.supervisor.slots[0], self.settings.output_dir
+        while not folder.exists():
+            folder = folder.parent
+        return Machine(
+            device=slot.device_name, memory_mb=gpu_memory(slot).total_mb, free_bytes=shutil.disk_usage(folder).free,
+            reserve_bytes=self.settings.disk_reserve_mb * 2**20, longest_s=self.settings.auto_longest_s,
+            queue_s=max((t.estimated_wait_s for t in self._line() if t.estimated_wait_s), default=0.0),
+        )  # fmt: skip
+
     def _line(self) -> list[Task]:
         """Unfinished tasks in order, each with its position and the time until it is done."""
         line, ahead_s = [], 0.0
@@ -213,7 +280,7 @@ class LocalEngine:
         left = price.frames - task.progress.frames_done
         if task.progress.fps > 0:
             return left / task.progress.fps
-        rate = self._workers.pixels_per_s(task.model, price.pixels)
+        rate = self._workers.pixels_per_s(task.model, price)
         if rate is None:
             rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
         return START_S + left * price.pixels / rate
@@ -225,6 +292,29 @@ class LocalEngine:
         if free_mb < self.settings.disk_reserve_mb:
             raise DiskFull(f"{free_mb} MB are free where outputs go, the reserve is {self.settings.disk_reserve_mb} MB",
                            remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+
+
+def looked_at(spec: TaskSpec) -> MediaInfo:
+    """The order's file. Raises FileMissing, InvalidInput, UnsupportedMedia."""
+    path = Path(spec.input_path).expanduser().absolute()
+    if not path.exists():
+        raise FileMissing(f"{path} does not exist", remedy=_near(path))
+    info = probe(path)
+    if spec.kind is not None and spec.kind != info.kind:
+        article = {"image": "an image", "video": "a video"}
+        raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
+                               remedy=f"submit it as {article[info.kind]}")  # fmt: skip
+    return info
+
+
+def _near(path: Path) -> str:
+    """What the caller may have meant."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"{path.parent} does not exist either; give a path on the machine that runs Upres"
+    alike = difflib.get_close_matches(path.name, names, n=3)
+    return f"did you mean {', '.join(alike)}?" if alike else "give a path on the machine that runs Upres"
 
 
 def open_engine(settings: Settings) -> Engine:
