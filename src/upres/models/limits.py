@@ -23,3 +23,4 @@ class Limits:
 
 SEEDVR2 = Limits(takes="target", multiple_of=16, padding="black", alpha="guided", frame_step=4, frame_offset=1,
                  dtypes=("bfloat16", "float32"))  # fmt: skip
+FLASHVSR = Limits(takes="target", multiple_of=128, alpha="guided", dtypes=("bfloat16", "float32"))

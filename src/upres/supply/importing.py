@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from upres.catalog import MODELS, SEEDVR2_TEXT, SEEDVR2_VAE, Catalog
+from upres.catalog import MODELS, Catalog
+from upres.catalog.seedvr2 import SEEDVR2_TEXT, SEEDVR2_VAE
 from upres.errors import DiskFull, FileMissing, InvalidParameter, WeightsInvalid
 from upres.settings import Settings
 from upres.sources import SOURCES

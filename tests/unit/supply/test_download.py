@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from hub import Hub, open_hub
 from seedvr2_tiny import TEXT, VAE, text_embedding, write_dit, write_vae
 from support import make_settings
-from upres.catalog import MODELS, SEEDVR2_MODELS, Catalog
+from upres.catalog import MODELS, Catalog
+from upres.catalog.seedvr2 import SEEDVR2_MODELS
 from upres.errors import DownloadFailed, ModelNotFound, WeightsInvalid
 from upres.settings import Settings
 from upres.sources import SOURCES, Source
