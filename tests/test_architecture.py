@@ -31,10 +31,13 @@ ARROWS: dict[str, set[str]] = {
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
-    "remote": {"settings", "engine"},
+    "forecast": {"catalog", "media.probe", "restore.plan", "queue"},
+    "pictures": {"media", "restore.plan", "pictures.values"}, "pictures.values": {"media.probe", "restore.plan"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "forecast", "pictures", "pictures.values",
+               "settings", "remote"},
+    "remote": {"settings", "engine", "forecast", "pictures", "pictures.values"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
+    "surfaces": {"engine", "forecast", "pictures.values", "doctor", "settings", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")

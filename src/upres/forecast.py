@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from upres.catalog import Catalog, Model
+from upres.catalog import Catalog
+from upres.catalog.model import Model
 from upres.media.probe import MediaInfo
 from upres.queue.store import Price
 from upres.restore.plan import Plan, Size, plan_clip
@@ -23,6 +24,7 @@ SPREAD = 1.25  # and from measured ones: other content, other load
 # H.264, CRF 18, bits per output pixel: 0.10 to 0.25 on restored film; PNG: bytes per pixel of photographs
 VIDEO_BITS_PER_PIXEL, IMAGE_BYTES_PER_PIXEL = 0.2, 1.9
 PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
+OVERSHARP = "Sharp"  # invents more than it restores: only for who asks for it
 SLOW_S = 3600.0  # an estimate from here on earns a warning
 
 
@@ -149,7 +151,7 @@ def choose(
         model = catalog.find(spec.dit_model)
         return model, "you named it" if spec.dit_model == model.name else "the default of what is installed"
     ranked = sorted(_installed(catalog), key=_quality, reverse=True)
-    ranked = [model for model in ranked if not model.variant] or ranked
+    ranked = [model for model in ranked if model.variant != OVERSHARP] or ranked
     passed_over: list[str] = []
     for model in ranked:
         wanted_s = duration(model, plan_for(facts, spec, model), rates, machine).likely_s
