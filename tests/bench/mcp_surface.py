@@ -22,9 +22,9 @@ from typing import Any
 import anyio
 import psutil
 from mcp import Client
-
 from tests.support import make_settings
 from tests.surfaces.serving import serving
+
 from upres.engine import LocalEngine
 from upres.surfaces.mcp import build_server
 
@@ -88,11 +88,10 @@ def bench(rounds: int, calls: int, folder: Path) -> None:
     with serving(settings) as rest:
         commands = {"upres": (UPRES, env), "plain": (PLAIN, {**env, "SEEDVR2_API_URL": rest.url})}
         for _ in range(rounds):
-            began, before = time.perf_counter(), psutil.Process().cpu_times()
+            began, before = time.perf_counter(), _children_s()
             subprocess.run(IMPORT_ALONE, env=env, check=True)
-            after = psutil.Process().cpu_times()
             alone.append(time.perf_counter() - began)
-            alone_cpu.append(after.children_user - before.children_user + after.children_system - before.children_system)
+            alone_cpu.append(_children_s() - before)
             for name, (command, its_env) in commands.items():
                 server = Server(command, its_env)
                 ready.setdefault(name, []).append(server.ready_s)
@@ -122,6 +121,11 @@ async def in_process(settings: Any, calls: int) -> dict[str, float]:
         found[mode] = statistics.median(times)
     engine.close()
     return found
+
+
+def _children_s() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.children_user + times.children_system)
 
 
 def _times(seconds: list[float]) -> str:

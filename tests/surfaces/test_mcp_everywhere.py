@@ -83,7 +83,7 @@ async def test_every_case_holds_for_every_transport_and_era(
             try:
                 await case(world)
             except Exception as error:
-                raise AssertionError(f"{case.__name__} fails over {way} for a client in mode {mode}: {error}") from error
+                raise AssertionError(f"{case.__name__}, over {way}, client in mode {mode}: {error}") from error
 
 
 async def tools_have_titles_schemas_and_hints(world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import statistics
 import struct
@@ -43,7 +44,7 @@ class Refused(Exception):
     """(error code, what is wrong, remedy): the parent puts the file's name before it."""
 
 
-def limit_resources(seconds: int) -> None:
+def limit_resources(seconds: int, parent: int) -> None:
     """The parent's timeout is the first line; these hold if the parent is gone or libav runs wild."""
     if sys.platform == "win32":
         return
@@ -57,6 +58,8 @@ def limit_resources(seconds: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call
+            sys.exit(1)
 
 
 def inspect(path: str, max_pixels: int, containers: str) -> Facts:
@@ -257,8 +260,8 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
 
 
 def main() -> None:
-    path, max_pixels, containers, seconds = sys.argv[1:]
-    limit_resources(int(seconds))
+    path, max_pixels, containers, seconds, parent = sys.argv[1:]
+    limit_resources(int(seconds), int(parent))
     try:
         answer: Facts = inspect(path, int(max_pixels), containers)
     except Refused as refusal:

@@ -36,14 +36,13 @@ def pair(before: Image.Image, after: Image.Image, focus: Focus) -> Pair:
     """`before` is enlarged to the size of `after` as a player would: bicubic."""
     before = before.resize(after.size, Image.Resampling.BICUBIC)
     if max(after.size) <= WITHOUT_DETAIL:
-        return Pair(jpeg(before), jpeg(after), None)
+        return _paired(before, after, None)
     wide = after.width >= after.height
     whole = (MAX_SIDE, MAX_SIDE * 9 // 16) if wide else (MAX_SIDE // 2, MAX_SIDE)
     whole = _fitted(after.size, whole)
     room = (MAX_SIDE, MAX_SIDE - whole[1] - GAP) if wide else (MAX_SIDE - whole[0] - GAP, MAX_SIDE)
     box = _detail(after, (min(room[0], after.width), min(room[1], after.height)), focus)
-    cards = [_card(image, whole, box, wide) for image in (before, after)]
-    return Pair(jpeg(cards[0]), jpeg(cards[1]), box)
+    return _paired(_card(before, whole, box, wide), _card(after, whole, box, wide), box)
 
 
 def contact_sheet(frames: Sequence[tuple[Image.Image, str]]) -> bytes:
@@ -52,7 +51,7 @@ def contact_sheet(frames: Sequence[tuple[Image.Image, str]]) -> bytes:
     width = (MAX_SIDE - GAP * (columns - 1)) // columns
     small = [(image.resize(_fitted(image.size, (width, MAX_SIDE)), Image.Resampling.LANCZOS), caption)
              for image, caption in frames]  # fmt: skip
-    height = max(image.height for image, _ in small)
+    width, height = max(image.width for image, _ in small), max(image.height for image, _ in small)
     rows = -(-len(small) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), PAPER)
     for number, (image, caption) in enumerate(small):
@@ -63,18 +62,34 @@ def contact_sheet(frames: Sequence[tuple[Image.Image, str]]) -> bytes:
     return jpeg(sheet)
 
 
+def _paired(before: Image.Image, after: Image.Image, detail: Box | None) -> Pair:
+    first, second = _jpegs(before, after)
+    return Pair(first, second, detail)
+
+
 def jpeg(image: Image.Image) -> bytes:
     """At most MAX_SIDE and MAX_BYTES, at the best quality that allows it."""
-    image = image.convert("RGB")
+    return _jpegs(image)[0]
+
+
+def _jpegs(*images: Image.Image) -> list[bytes]:
+    """Of images of one size; they stay of one size."""
+    shown = _fitted(images[0].size, (MAX_SIDE, MAX_SIDE))
     while True:
-        if max(image.size) > MAX_SIDE:
-            image = image.resize(_fitted(image.size, (MAX_SIDE, MAX_SIDE)), Image.Resampling.LANCZOS)
-        for quality in QUALITIES:
-            with io.BytesIO() as file:
-                image.save(file, "JPEG", quality=quality)
-                if file.tell() <= MAX_BYTES:
-                    return file.getvalue()
-        image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
+        files = [_within(image.convert("RGB").resize(shown, Image.Resampling.LANCZOS)) for image in images]
+        if all(files):
+            return [file for file in files if file is not None]
+        shown = max(1, shown[0] * 3 // 4), max(1, shown[1] * 3 // 4)
+
+
+def _within(image: Image.Image) -> bytes | None:
+    """None where MAX_BYTES are too few for this size."""
+    for quality in QUALITIES:
+        with io.BytesIO() as file:
+            image.save(file, "JPEG", quality=quality)
+            if file.tell() <= MAX_BYTES:
+                return file.getvalue()
+    return None
 
 
 def _card(image: Image.Image, whole: tuple[int, int], box: Box, wide: bool) -> Image.Image:

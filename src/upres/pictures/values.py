@@ -11,10 +11,12 @@ from upres.media.probe import MediaInfo
 from upres.restore.plan import Size
 
 Spot = Literal["center", "top left", "top", "top right", "left", "right", "bottom left", "bottom", "bottom right"]
-Place = Literal["all"] | Spot
-Focus = Literal["auto"] | Spot
+Place = Literal["all", Spot]
+Focus = Literal["auto", Spot]
 SMALLEST_SIDE = 16  # of a part worth restoring
 LONGEST_S = 10.0
+Start = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
 def across_and_down(spot: str) -> tuple[float, float]:
@@ -31,8 +33,8 @@ class Excerpt(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    start_s: Annotated[float, Field(ge=0)] | None = None
-    seconds: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = None
+    start_s: Start | None = None
+    seconds: Seconds | None = None
     place: Place = "all"
 
     def begins_s(self, info: MediaInfo, frames: int) -> float:

@@ -91,16 +91,16 @@ def _text(error: UpresError) -> str:
 
 def _refusal(error: ValidationError, known: dict[str, Any]) -> InvalidParameter:
     """Every refused argument: its name, its value, what is allowed."""
-    faults = []
+    faults: dict[str, str] = {}  # one a parameter: of a choice of types, pydantic tells one fault for each
     for fault in error.errors():
         name = str(fault["loc"][0])
         if fault["type"] == "missing":
-            faults.append(f"{name} is missing: give {_allowed(known[name])}")
+            faults[name] = f"{name} is missing: give {_allowed(known[name])}"
         elif fault["type"] == "value_error":
-            faults.append(f"{name}={_shown(fault['input'])}: {fault['ctx']['error']}")
+            faults[name] = f"{name}={_shown(fault['input'])}: {fault['ctx']['error']}"
         else:
-            faults.append(f"{name}={_shown(fault['input'])}: give {_allowed(known[name])}")
-    return InvalidParameter("; ".join(faults))
+            faults[name] = f"{name}={_shown(fault['input'])}: give {_allowed(known[name])}"
+    return InvalidParameter("; ".join(faults.values()))
 
 
 def _shown(value: object) -> str:
@@ -116,6 +116,12 @@ def _allowed(schema: dict[str, Any]) -> str:
         case {"minimum": low, "maximum": high}:
             return f"an integer from {low} to {high}"
         case {"anyOf": [*kinds]}:
-            return "a " + " or ".join(str(kind["type"]) for kind in kinds)
+            return " or ".join(_allowed(kind) for kind in kinds)
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f"a number above {low:g}, up to {high:g}"
+        case {"type": "null"}:
+            return "null"
+        case {"minimum": low}:
+            return f"a number from {low:g} on"
         case _:
             return f"a {schema['type']}"

@@ -120,7 +120,7 @@ def remote_entry(client: Client, url: str, token: str) -> dict[str, Any]:
     place = PLACES[client]
     if place.url_key is None:
         raise InvalidSetting(f"{place.title} takes no server by address",
-                             remedy="leave --url out and set SEEDVR2_API_URL: then a local server passes tasks on")  # fmt: skip
+                             remedy="set SEEDVR2_API_URL instead: a local server then passes tasks on")  # fmt: skip
     if not url.startswith(("http://", "https://")):
         raise InvalidSetting(f"--url {url} is not a web address", remedy="write it like http://localhost:8200/mcp")
     entry: dict[str, Any] = {"type": "http"} if place.typed else {}
