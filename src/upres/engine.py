@@ -2,63 +2,68 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from upres import forecast
 from upres.catalog import Catalog
+from upres.catalog.model import Model
 from upres.errors import (
-    DiskFull,
-    FileMissing,
-    InvalidParameter,
     OutputMissing,
     TaskNotCompleted,
-    UnsupportedMedia,
+    TaskNotFinished,
     WorkerFailed,
 )
 from upres.fleet.slots import gpu_memory
-from upres.fleet.supervisor import Supervisor
-from upres.forecast import START_S, Facts, Forecast, Machine
-from upres.media.probe import MediaInfo, probe
+from upres.fleet.supervisor import WORKER_MODULE, Supervisor
+from upres.forecast import START_S, Forecast, Machine, MediaFacts
+from upres.intake import checked_output, facts_of, looked_at
+from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.media.stills import still
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
-from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.store import NewTask, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
-from upres.restore.plan import OUTPUT_SUFFIX
+from upres.restore.memory import MB, room_bytes
 from upres.settings import Settings
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
 RECENT_TASKS = 20
 PREVIEW_PRIORITY = 10  # somebody is looking at the screen
+ALL_STATES = tuple(TaskState)
 
 
 class Engine(Protocol):
     """The verbs of Upres. `LocalEngine` works on this machine's store, `remote.RemoteEngine` on another server."""
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         """Checks the order, stores it durably and returns at once. The same `key` returns the same task.
 
-        Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, ModelNotFound, DiskFull, StoreUnusable.
+        Tasks of a higher `priority` (-100…100) run first, those of the same in the order of their submits; while
+        higher ones keep coming, lower ones wait. Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter,
+        ModelNotFound, PathRefused, TaskTooLarge, QueueFull, DiskFull, StoreUnusable.
         """
 
     def status(self, task_id: str) -> Task:
         """Raises TaskNotFound."""
 
-    def probe(self, path: str) -> Facts:
+    def probe(self, path: str) -> MediaFacts:
         """What a file is. Raises FileMissing, InvalidInput, UnsupportedMedia."""
 
     def plan(self, spec: TaskSpec) -> Forecast:
         """A dry run of `submit`: nothing is stored. Raises what `submit` raises about the order and its file."""
 
-    def plan_for(self, facts: Facts, spec: TaskSpec) -> Forecast:
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
         """The same for a file that need not be here. Raises ModelNotFound, InvalidParameter."""
 
-    def preview(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
         """Submits a short piece of the file, before all that waits; `compare` then shows it. Raises as `submit`."""
 
     def compare(
@@ -81,8 +86,22 @@ class Engine(Protocol):
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled at once, a running one within a window. Finished ones stay as they are."""
 
+    def retry(self, task_id: str) -> Task:
+        """Submits a finished task's order again, as a new task. Raises TaskNotFound, TaskNotFinished, and as submit."""
+
+    def remove(self, task_id: str) -> Task:
+        """Forgets a task and deletes its files, but for those at paths the caller chose: an input that was not
+        uploaded, an `output_path`. A running task is stopped first. Returns it as it was. Raises TaskNotFound.
+        """
+
     def output(self, task_id: str) -> Path:
         """The result's file. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
+
+    def preview(self, task_id: str) -> bytes:
+        """The result's first frame as JPEG. Raises what `output` raises, and InvalidInput, MediaFailed."""
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        """Tasks in any of these states, newest first; pages count from 1."""
 
     def queue(self) -> QueueStatus: ...
 
@@ -103,55 +122,65 @@ class Engine(Protocol):
 class LocalEngine:
     """The engine on this machine's store and workers. Any number of processes may hold one."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises StoreUnusable, InvalidSetting."""
+    def __init__(self, settings: Settings, worker: str = WORKER_MODULE) -> None:
+        """`worker` is the module that runs tasks. Raises StoreUnusable, InvalidSetting."""
         database = Database(settings.data_dir / "upres.sqlite3")
         self.settings = settings
         self.catalog = Catalog(settings.model_dir)
         self._database = database
         self._store, self._workers = TaskStore(database), WorkerTable(database)
-        self.supervisor = Supervisor(settings, self._store, self._workers)
+        self.supervisor = Supervisor(settings, self._store, self._workers, worker)
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
         self.supervisor.close()
         self._database.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
-        return self._submit(spec, key, priority=0)
-
-    def _submit(self, spec: TaskSpec, key: str | None, priority: int) -> Task:
-        info = looked_at(spec)
-        model, _ = forecast.choose(Facts.of(info), spec, self.catalog, self._workers.rates, self._machine())
-        plan = forecast.plan_for(Facts.of(info), spec, model)
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
+        check_key(key)
+        check_priority(priority)
+        known = self._store.keyed(key) if key is not None else None
+        if known is not None:
+            return self.status(known.id)
+        info = looked_at(spec, self.settings.all_roots)
+        model = self._chosen(MediaFacts.of(info), spec)
+        plan = forecast.plan_for(MediaFacts.of(info), spec, model)
         update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind}
         if spec.output_path is not None:
-            update["output_path"] = str(_checked_output(spec, info))
-        self._check_disk()
-        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key,
-                      priority)  # fmt: skip
-        task = self._store.add(new)
-        self.supervisor.ensure()
+            update["output_path"] = str(checked_output(spec, info, self.settings.all_roots))
+        price = Price(info.frames, plan.target.pixels)
+        check_size(price, self.settings)
+        check_disk(price, info.kind, self.settings)
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
+                      facts=facts_of(info, plan))  # fmt: skip
+        task = self._store.add(new, self.settings.max_queued)
+        self.supervisor.ensure(at_once=True)
         return self.status(task.id)
 
-    def probe(self, path: str) -> Facts:
-        return Facts.of(looked_at(TaskSpec(input_path=path)))
+    def retry(self, task_id: str) -> Task:
+        task = self._store.get(task_id)
+        if not task.state.finished:
+            raise TaskNotFinished(f"task {task_id} is {task.state}", remedy="wait for it, or cancel it first")
+        return self.submit(task.spec)
+
+    def probe(self, path: str) -> MediaFacts:
+        return MediaFacts.of(looked_at(TaskSpec(input_path=path), self.settings.all_roots))
 
     def plan(self, spec: TaskSpec) -> Forecast:
-        return self.plan_for(Facts.of(looked_at(spec)), spec)
+        return self.plan_for(MediaFacts.of(looked_at(spec, self.settings.all_roots)), spec)
 
-    def plan_for(self, facts: Facts, spec: TaskSpec) -> Forecast:
-        return forecast.forecast(facts, spec, self.catalog, self._workers.rates, self._machine())
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
+        return forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine())
 
-    def preview(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
         from upres.pictures.verbs import cut_for_preview, preview_frames
 
-        info = looked_at(spec)
-        whole = self.plan_for(Facts.of(info), spec)
+        info = looked_at(spec, self.settings.all_roots)
+        whole = self.plan_for(MediaFacts.of(info), spec)
         share = excerpt.box(info)[2].pixels / (info.width * info.height)
         frames = preview_frames(info, excerpt, whole.work.likely_s / whole.frames * share)
-        with cut_for_preview(info, spec, excerpt, frames, self.settings.data_dir / "previews") as order:
-            return self._submit(order.model_copy(update={"dit_model": whole.model}), None, PREVIEW_PRIORITY)
+        with cut_for_preview(info, spec, excerpt, frames, self.settings.upload_dir) as order:
+            return self.submit(order.model_copy(update={"dit_model": whole.model}), priority=PREVIEW_PRIORITY)
 
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
@@ -170,9 +199,8 @@ class LocalEngine:
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
         task = self._store.get(task_id)
-        if task.state.finished:
-            return task
-        return next((t for t in self._line() if t.id == task_id), task)
+        place = self._places().get(task_id) if not task.state.finished else None
+        return task if place is None else task.model_copy(update=place)
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -186,6 +214,15 @@ class LocalEngine:
     def cancel(self, task_id: str) -> Task:
         return self._store.cancel(task_id)
 
+    def remove(self, task_id: str) -> Task:
+        """The row goes first: whatever the task's worker writes from then on is refused, and the worker tidies up."""
+        task = self._store.remove(task_id)
+        upload = Path(task.spec.input_path).parent
+        if upload.parent == self.settings.upload_dir and not self._store.reads(task.spec.input_path):
+            shutil.rmtree(upload, ignore_errors=True)
+        shutil.rmtree(self.settings.output_dir / task.id, ignore_errors=True)
+        return task
+
     def output(self, task_id: str) -> Path:
         task = self._store.get(task_id)
         if task.result is None:
@@ -195,9 +232,22 @@ class LocalEngine:
             raise OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again")
         return path
 
+    def preview(self, task_id: str) -> bytes:
+        path, task = self.output(task_id), self._store.get(task_id)
+        assert task.result is not None  # `output` found it completed
+        return still(path, task.kind, task.result.width, task.result.height)
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        self.supervisor.ensure()
+        found = self._store.page(states, page, page_size)
+        places = self._places()
+        return found.model_copy(update={"tasks": tuple(task.model_copy(update=places.get(task.id, {}))
+                                                       for task in found.tasks)})  # fmt: skip
+
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        line, totals = self._line(), self._store.totals()
+        places, totals = self._places(), self._store.totals()
+        line = [task.model_copy(update=places.get(task.id, {})) for task in self._store.unfinished()]
         times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
@@ -212,8 +262,10 @@ class LocalEngine:
 
     def models(self) -> ModelList:
         row = self.supervisor.alive(self.supervisor.slots[0])
+        infos = self.catalog.infos()
         return ModelList(
-            models=tuple(info for info in self.catalog.infos() if info.installed), default=self.catalog.default().name,
+            models=tuple(info for info in infos if info.installed), default=self.catalog.default().name,
+            absent=tuple(info for info in infos if not info.installed),
             current=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
         )  # fmt: skip
@@ -245,76 +297,65 @@ class LocalEngine:
     def gpu(self) -> GpuStatus:
         self.supervisor.ensure()
         slot = self.supervisor.slots[0]
-        row, memory = self.supervisor.alive(slot), gpu_memory(slot)
-        running = [task.id for task in self._line() if task.state is TaskState.PROCESSING]
+        row, memory, resting = self.supervisor.alive(slot), gpu_memory(slot), self.supervisor.quarantine(slot)
         return GpuStatus(
             cuda_available=bool(slot.uuid), gpu_name=slot.device_name if slot.uuid else None,
             vram_used_mb=memory.used_mb, vram_total_mb=memory.total_mb, device=slot.device,
+            gpu_count=sum(bool(slot.uuid) for slot in self.supervisor.slots),
             worker_pid=row.pid if row is not None else None,
             current_model=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
-            current_task=running[0] if running else None,
+            current_task=self._workers.pulse(slot.name).task_id,
+            quarantined_until=resting.until if resting is not None else None,
+            fault=resting.what if resting is not None else None,
         )  # fmt: skip
+
+    def _chosen(self, media: MediaFacts, spec: TaskSpec) -> Model:
+        """The machine is looked at only for who leaves the choice to us."""
+        if spec.dit_model != forecast.AUTO:
+            return self.catalog.find(spec.dit_model)
+        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine())[0]
 
     def _machine(self) -> Machine:
         slot, folder = self.supervisor.slots[0], self.settings.output_dir
         while not folder.exists():
             folder = folder.parent
+        on_gpu = bool(slot.uuid)
+        memory_mb = gpu_memory(slot).total_mb if on_gpu else psutil.virtual_memory().total // MB
         return Machine(
-            device=slot.device_name, memory_mb=gpu_memory(slot).total_mb, free_bytes=shutil.disk_usage(folder).free,
-            reserve_bytes=self.settings.disk_reserve_mb * 2**20, longest_s=self.settings.auto_longest_s,
-            queue_s=max((t.estimated_wait_s for t in self._line() if t.estimated_wait_s), default=0.0),
+            device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
+            room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
+            free_bytes=shutil.disk_usage(folder).free, reserve_bytes=self.settings.disk_reserve_mb * MB,
+            longest_s=self.settings.auto_longest_s, queue_s=self._line_s(),
         )  # fmt: skip
 
-    def _line(self) -> list[Task]:
-        """Unfinished tasks in order, each with its position and the time until it is done."""
-        line, ahead_s = [], 0.0
-        lanes = len(self.supervisor.slots)
-        for position, (task, price) in enumerate(self._store.unfinished(), start=1):
-            ahead_s += self._remaining_s(task, price) / lanes
-            line.append(task.model_copy(update={"queue_position": position, "estimated_wait_s": ahead_s}))
-        return line
-
-    def _remaining_s(self, task: Task, price: Price) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model."""
-        left = price.frames - task.progress.frames_done
-        if task.progress.fps > 0:
-            return left / task.progress.fps
-        rate = self._workers.pixels_per_s(task.model, price)
-        if rate is None:
-            rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
-        return START_S + left * price.pixels / rate
-
-    def _check_disk(self) -> None:
-        folder = self.settings.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        free_mb = shutil.disk_usage(folder).free // 2**20
-        if free_mb < self.settings.disk_reserve_mb:
-            raise DiskFull(f"{free_mb} MB are free where outputs go, the reserve is {self.settings.disk_reserve_mb} MB",
-                           remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+    def _line_s(self) -> float:
+        """Until all that is there now is done."""
+        return max((float(str(place["estimated_wait_s"])) for place in self._places().values()), default=0.0)
 
 
-def looked_at(spec: TaskSpec) -> MediaInfo:
-    """The order's file. Raises FileMissing, InvalidInput, UnsupportedMedia."""
-    path = Path(spec.input_path).expanduser().absolute()
-    if not path.exists():
-        raise FileMissing(f"{path} does not exist", remedy=_near(path))
-    info = probe(path)
-    if spec.kind is not None and spec.kind != info.kind:
-        article = {"image": "an image", "video": "a video"}
-        raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
-                               remedy=f"submit it as {article[info.kind]}")  # fmt: skip
-    return info
+    def _places(self) -> dict[str, dict[str, object]]:
+        """Of every unfinished task its position and the time until it is done, in seconds."""
+        places: dict[str, dict[str, object]] = {}
+        rates: dict[tuple[str, Price], float] = {}
+        lanes, ahead_s = len(self.supervisor.slots), 0.0
+        for position, waiting in enumerate(self._store.line(), start=1):
+            ahead_s += self._remaining_s(waiting, rates) / lanes
+            places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
+        return places
 
-
-def _near(path: Path) -> str:
-    """What the caller may have meant."""
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return f"{path.parent} does not exist either; give a path on the machine that runs Upres"
-    alike = difflib.get_close_matches(path.name, names, n=3)
-    return f"did you mean {', '.join(alike)}?" if alike else "give a path on the machine that runs Upres"
+    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float]) -> float:
+        """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
+        left = waiting.price.frames - waiting.progress.frames_done
+        if waiting.progress.fps > 0:
+            return left / waiting.progress.fps
+        kind = (waiting.model, waiting.price)
+        if kind not in rates:
+            measured = self._workers.pixels_per_s(*kind)
+            on_gpu = bool(self.supervisor.slots[0].uuid)
+            rates[kind] = (measured if measured is not None
+                           else self.catalog.expected_pixels_per_s(waiting.model, on_gpu=on_gpu))  # fmt: skip
+        return START_S + left * waiting.price.pixels / rates[kind]
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -324,19 +365,3 @@ def open_engine(settings: Settings) -> Engine:
 
         return RemoteEngine(settings)
     return LocalEngine(settings)
-
-
-def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
-    """Raises InvalidParameter, FileMissing."""
-    path = Path(str(spec.output_path)).expanduser().absolute()
-    wanted = OUTPUT_SUFFIX[info.kind]
-    if path.suffix.lower() != wanted:
-        raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} is written as {wanted}",
-                               remedy=f"use {path.stem}{wanted}")  # fmt: skip
-    if not path.parent.is_dir():
-        raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
-    if path.exists() and not spec.overwrite:
-        raise InvalidParameter(f"{path} exists", remedy="allow overwriting or choose another name")
-    if path == info.path.absolute() or (path.exists() and path.samefile(info.path)):
-        raise InvalidParameter(f"{path} is the input itself", remedy="choose another name")
-    return path

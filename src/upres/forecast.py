@@ -14,6 +14,7 @@ from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.media.probe import MediaInfo
 from upres.queue.store import Price
+from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.tasks import MediaKind, TaskSpec
 
@@ -24,11 +25,12 @@ SPREAD = 1.25  # and from measured ones: other content, other load
 # H.264, CRF 18, bits per output pixel: 0.10 to 0.25 on restored film; PNG: bytes per pixel of photographs
 VIDEO_BITS_PER_PIXEL, IMAGE_BYTES_PER_PIXEL = 0.2, 1.9
 PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
+LAST_RESORT = "compact"  # its architecture: invents nothing, and restores little
 OVERSHARP = "Sharp"  # invents more than it restores: only for who asks for it
 SLOW_S = 3600.0  # an estimate from here on earns a warning
 
 
-class Facts(BaseModel):
+class MediaFacts(BaseModel):
     """A file as `probe` found it, for people and programs."""
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +56,7 @@ class Facts(BaseModel):
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, info: MediaInfo) -> Facts:
+    def of(cls, info: MediaInfo) -> MediaFacts:
         return cls(
             file=info.path.name, kind=info.kind, format=info.format, codec=info.codec, width=info.width,
             height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
@@ -75,14 +77,32 @@ class Duration(BaseModel):
     basis: str
 
 
+class Memory(BaseModel):
+    """What a task takes of the device's memory, MB. Only `fits`, `needs_mb` and `room_mb` where nothing predicts the
+    model's phases; `fits` is None where not even the rough figure of the catalogue helps.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fits: bool | None
+    needs_mb: int | None
+    room_mb: int
+    encode_mb: int | None = None
+    diffuse_mb: int | None = None
+    decode_mb: int | None = None
+    weights_mb: int | None = None  # on the device, in the phase that has most of them there
+    how: str | None = None  # what is offloaded, how frames are cut
+    strained: bool = False  # it only fits with weights streamed from host memory, or in shorter windows than asked for
+    remedy: str = ""
+
+
 class Option(BaseModel):
     """One installed model for this file."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str
-    fits: bool | None  # the device's memory; None where that is not known
-    needs_mb: int | None
+    memory: Memory
     likely_s: float
 
 
@@ -92,7 +112,7 @@ class Forecast(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     summary: str
-    facts: Facts
+    media: MediaFacts
     model: str
     model_reason: str
     width: int
@@ -101,7 +121,7 @@ class Forecast(BaseModel):
     window: int  # frames that go through the model together
     windows: int
     device: str
-    device_memory_mb: int | None  # None on a CPU
+    memory: Memory
     work: Duration
     queue_s: float  # until it would start
     output_bytes: int
@@ -116,7 +136,9 @@ class Machine:
     """What the forecast has to know of the machine that would do the work."""
 
     device: str
-    memory_mb: int  # 0 on a CPU
+    on_gpu: bool
+    memory_mb: int  # of the GPU, or the machine
+    room_bytes: int  # of that, for tensors
     free_bytes: int
     reserve_bytes: int
     queue_s: float
@@ -126,55 +148,73 @@ class Machine:
 Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
 
 
-def forecast(facts: Facts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
+def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
     """Raises InvalidParameter, ModelNotFound, UnsupportedMedia."""
-    model, reason = choose(facts, spec, catalog, rates, machine)
-    plan = plan_for(facts, spec, model)
+    model, reason = choose(media, spec, catalog, rates, machine)
+    plan = plan_for(media, spec, model)
     work = duration(model, plan, rates, machine)
-    size = output_bytes(facts, plan)
+    size, (memory, window) = output_bytes(media, plan), memory_of(model, spec, plan, machine)
     return Forecast(
-        summary=_summary(facts, plan, model, work, size, machine), facts=facts,
+        summary=_summary(media, plan, model, work, size, machine), media=media,
         model=model.name, model_reason=reason, width=plan.target.width,
-        height=plan.target.height, frames=plan.frames, window=plan.window, windows=-(-plan.frames // plan.window),
-        device=machine.device, device_memory_mb=machine.memory_mb if machine.memory_mb else None, work=work,
+        height=plan.target.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
+        device=machine.device, memory=memory, work=work,
         queue_s=machine.queue_s, output_bytes=size, disk_bytes=2 * size, free_bytes=machine.free_bytes,
-        options=tuple(_option(facts, spec, other, rates, machine) for other in _installed(catalog)),
-        warnings=tuple(_warnings(facts, plan, model, work, 2 * size, machine)),
+        options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
+        warnings=tuple(_warnings(media, plan, model, memory, work, 2 * size, machine)),
     )  # fmt: skip
 
 
 def choose(
-    facts: Facts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine
 ) -> tuple[Model, str]:
     """The model that `spec` names, or the best one for "auto"; and why."""
     if spec.dit_model != AUTO:
         model = catalog.find(spec.dit_model)
         return model, "you named it" if spec.dit_model == model.name else "the default of what is installed"
-    ranked = sorted(_installed(catalog), key=_quality, reverse=True)
-    ranked = [model for model in ranked if model.variant != OVERSHARP] or ranked
     passed_over: list[str] = []
-    for model in ranked:
-        wanted_s = duration(model, plan_for(facts, spec, model), rates, machine).likely_s
-        if fits(model, machine) is False:
-            passed_over.append(f"{model.name} needs {model.vram.lstrip('~')}, the card has {machine.memory_mb} MB")
-        elif wanted_s > machine.longest_s and model is not ranked[-1]:
+    candidates = _candidates(media, spec, catalog, machine)
+    for model, plan, memory in candidates:
+        wanted_s = duration(model, plan, rates, machine).likely_s
+        if memory.fits is False:
+            passed_over.append(_too_large(model, memory))
+        elif wanted_s > machine.longest_s and model.architecture != LAST_RESORT:
             passed_over.append(f"{model.name} would take about {in_words(wanted_s)}")
         else:
-            why = "the best installed model" if not passed_over else "the best of those that fit and are fast enough"
-            return model, "; ".join([why, *passed_over])
-    least = ranked[-1]
+            strained = [f"{memory.how}: slower, or in shorter windows"] if memory.strained else []
+            why = "the best installed model" if model is candidates[0][0] else "the best that fits and is fast enough"
+            return model, "; ".join([why, *strained, *passed_over])
+    least = candidates[-1][0]
     return least, "; ".join(["the smallest one, though it may not fit", *passed_over])
 
 
-def plan_for(facts: Facts, spec: TaskSpec, model: Model) -> Plan:
-    return plan_clip(Size(facts.height, facts.width), facts.frames, facts.kind, spec, model.limits)
+def _candidates(
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, machine: Machine
+) -> list[tuple[Model, Plan, Memory]]:
+    """The best first; those that have to be squeezed onto the device after all others, the smallest of them first."""
+    models = [model for model in _installed(catalog) if model.variant != OVERSHARP]
+    rows = []
+    for model in models if models else _installed(catalog):
+        plan = plan_for(media, spec, model)
+        rows.append((model, plan, memory_of(model, spec, plan, machine)[0]))
+
+    def rank(row: tuple[Model, Plan, Memory]) -> tuple[bool, bool, float, int]:
+        size, bits = _quality(row[0])
+        sign = 1 if row[2].strained else -1
+        return row[0].architecture == LAST_RESORT, row[2].strained, sign * size, sign * bits
+
+    return sorted(rows, key=rank)
+
+
+def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
+    return plan_clip(Size(media.height, media.width), media.frames, media.kind, spec, model.limits)
 
 
 def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
     work = plan.frames * plan.target.pixels
     measured = rates(model.name, Price(plan.frames, plan.target.pixels))
     if not measured:
-        guess = model.pixels_per_s_gpu if machine.memory_mb else model.pixels_per_s_cpu
+        guess = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_cpu
         return _bounded(work / guess, work / guess / GUESS_FACTOR, work / guess * GUESS_FACTOR,
                         "a guess: this model has not run here yet")  # fmt: skip
     times = [work / rate for rate in measured]
@@ -182,22 +222,39 @@ def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Durati
     return _bounded(sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
 
 
-def fits(model: Model, machine: Machine) -> bool | None:
-    """By the catalogue's rough figure for the model; None where that or the card's memory is not known."""
-    needs = needs_mb(model)
-    return None if needs is None or not machine.memory_mb else needs <= machine.memory_mb
+def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
+    """And the frames of a window, which memory may make fewer."""
+    known = footprint(model.architecture, model.params, model.precision, on_gpu=machine.on_gpu)
+    room_mb = machine.room_bytes // MB
+    if known is None:
+        needs = _rough_mb(model)
+        fits = needs <= machine.memory_mb if needs is not None and machine.on_gpu else None
+        return Memory(fits=fits, needs_mb=needs, room_mb=room_mb), plan.window
+    work = Work(plan, spec.vae_tiling, spec.vae_quality, spec.color_correction)
+    found = plan_memory(known, work, machine.room_bytes, on_gpu=machine.on_gpu)
+    memory = Memory(
+        fits=found.fits, needs_mb=found.peak // MB, room_mb=room_mb, encode_mb=found.encode // MB,
+        diffuse_mb=found.diffuse // MB, decode_mb=found.decode // MB, weights_mb=found.weights // MB,
+        how=str(found.placement), remedy=found.remedy,
+        strained=found.window < plan.window or found.placement.offload == "blocks",
+    )  # fmt: skip
+    return memory, found.window
 
 
-def needs_mb(model: Model) -> int | None:
+def _rough_mb(model: Model) -> int | None:
     found = re.search(r"([\d.]+)\s*GB", model.vram)
     return round(float(found[1]) * 1000) if found else None  # a card sold as 24 GB reports 24,564 MiB
 
 
-def output_bytes(facts: Facts, plan: Plan) -> int:
+def _too_large(model: Model, memory: Memory) -> str:
+    return f"{model.name} needs about {memory.needs_mb} MB, there is room for {memory.room_mb} MB"
+
+
+def output_bytes(media: MediaFacts, plan: Plan) -> int:
     pixels = plan.frames * plan.target.pixels
-    if facts.kind == "image":
+    if media.kind == "image":
         return round(pixels * IMAGE_BYTES_PER_PIXEL)
-    sound = round(facts.duration_s * 24_000) * len(facts.audio)  # 192 kbit/s
+    sound = round(media.duration_s * 24_000) * len(media.audio)  # 192 kbit/s
     return round(pixels * VIDEO_BITS_PER_PIXEL / 8) + sound
 
 
@@ -224,27 +281,30 @@ def _quality(model: Model) -> tuple[float, int]:
     return size, PRECISIONS.index(model.precision) if model.precision in PRECISIONS else len(PRECISIONS)
 
 
-def _summary(facts: Facts, plan: Plan, model: Model, work: Duration, size: int, machine: Machine) -> str:
-    what = str(plan.target) if facts.kind == "image" else f"{plan.frames} frames of {plan.target}"
+def _summary(media: MediaFacts, plan: Plan, model: Model, work: Duration, size: int, machine: Machine) -> str:
+    what = str(plan.target) if media.kind == "image" else f"{plan.frames} frames of {plan.target}"
     queue = f", after about {in_words(machine.queue_s)} in the queue" if machine.queue_s else ""
     return (f"{what} with {model.name}: about {in_words(work.likely_s)} ({in_words(work.low_s)} to "
             f"{in_words(work.high_s)}, {work.basis}){queue}; a file of about {size / 1e6:.3g} MB")  # fmt: skip
 
 
-def _option(facts: Facts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Option:
-    work = duration(model, plan_for(facts, spec, model), rates, machine)
-    return Option(model=model.name, fits=fits(model, machine), needs_mb=needs_mb(model), likely_s=work.likely_s)
+def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Option:
+    plan = plan_for(media, spec, model)
+    memory, _ = memory_of(model, spec, plan, machine)
+    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
 
 
-def _warnings(facts: Facts, plan: Plan, model: Model, work: Duration, disk: int, machine: Machine) -> list[str]:
-    found = list(facts.warnings)
-    scale = Fraction(plan.target.height, facts.height)
+def _warnings(
+    media: MediaFacts, plan: Plan, model: Model, memory: Memory, work: Duration, disk: int, machine: Machine
+) -> list[str]:
+    found = list(media.warnings)
+    scale = Fraction(plan.target.height, media.height)
     if scale < 1:
-        found.append(f"the result, {plan.target}, is smaller than the file, {facts.width}x{facts.height}")
+        found.append(f"the result, {plan.target}, is smaller than the file, {media.width}x{media.height}")
     elif scale > 4:
         found.append(f"{float(scale):.1f} times the size: detail beyond 4 times is invented rather than restored")
-    if fits(model, machine) is False:
-        found.append(f"{model.name} needs about {model.vram.lstrip('~')}, the card has {machine.memory_mb} MB")
+    if memory.fits is False:
+        found.append("; ".join(part for part in (_too_large(model, memory), memory.remedy) if part))
     if work.likely_s > SLOW_S:
         found.append(f"this takes about {in_words(work.likely_s)}; a smaller resolution or model is faster")
     if disk + machine.reserve_bytes > machine.free_bytes:

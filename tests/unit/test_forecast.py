@@ -5,25 +5,26 @@ from pathlib import Path
 import pytest
 
 from upres.catalog import Catalog
-from upres.forecast import Facts, Forecast, Machine, forecast, in_words
+from upres.forecast import Forecast, Machine, MediaFacts, forecast, in_words
 from upres.queue.store import Price
 from upres.tasks import MediaKind, TaskSpec
 
-SD = Facts(file="clip.mp4", kind="video", width=640, height=480, frames=100, fps=25.0, duration_s=4.0)
-GPU_24 = Machine(device="RTX", memory_mb=24_564, free_bytes=10**12, reserve_bytes=0, queue_s=0.0, longest_s=3600.0)
+SD = MediaFacts(file="clip.mp4", kind="video", width=640, height=480, frames=100, fps=25.0, duration_s=4.0)
+GPU_24 = Machine(device="RTX", on_gpu=True, memory_mb=24_564, room_bytes=22 << 30, free_bytes=10**12,
+                 reserve_bytes=0, queue_s=0.0, longest_s=3600.0)  # fmt: skip
 SMALL, FP8, FULL, SHARP = (f"seedvr2_ema_{name}.safetensors" for name in (
     "3b_fp8_e4m3fn", "7b_fp8_e4m3fn", "7b_fp16", "7b_sharp_fp16"))  # fmt: skip
 
 
 def plan(
-    folder: Path, *models: str, facts: Facts = SD, machine: Machine = GPU_24,
+    folder: Path, *models: str, media: MediaFacts = SD, machine: Machine = GPU_24,
     rates: dict[str, list[float]] | None = None, **params: object,
 ) -> Forecast:  # fmt: skip
     for name in ("ema_vae_fp16.safetensors", "seedvr2_pos_emb.safetensors", *models):
         (folder / name).touch()
     measured = rates if rates is not None else {}
-    spec = TaskSpec.model_validate({"input_path": facts.file, "dit_model": "auto", **params})
-    return forecast(facts, spec, Catalog(folder), lambda model, _: measured.get(model, []), machine)
+    spec = TaskSpec.model_validate({"input_path": media.file, "dit_model": "auto", **params})
+    return forecast(media, spec, Catalog(folder), lambda model, _: measured.get(model, []), machine)
 
 
 def changed(machine: Machine, **fields: float) -> Machine:
@@ -36,11 +37,26 @@ def test_auto_takes_the_largest_model_that_fits(tmp_path: Path) -> None:
     assert found.model_reason == "the best installed model"
 
 
-def test_what_does_not_fit_is_passed_over_and_named(tmp_path: Path) -> None:
-    found = plan(tmp_path, SMALL, FP8, FULL, machine=changed(GPU_24, memory_mb=16_380))
-    assert found.model == FP8
-    assert f"{FULL} needs 24GB, the card has 16380 MB" in found.model_reason
-    assert {option.model: option.fits for option in found.options}[FULL] is False
+def test_what_would_have_to_be_squeezed_in_comes_after_what_fits(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FP8, FULL, machine=changed(GPU_24, room_bytes=14 << 30))
+    assert {option.model: option.memory.strained for option in found.options}[FULL] is True
+    assert found.model == FP8 and found.memory.fits and not found.memory.strained
+    assert found.memory.needs_mb == max(filter(None, (found.memory.encode_mb, found.memory.diffuse_mb,
+                                                      found.memory.decode_mb)))  # fmt: skip
+
+
+def test_where_all_must_be_squeezed_in_the_smallest_is_and_it_says_so(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FULL, machine=changed(GPU_24, room_bytes=4 << 30), resolution=2160)
+    assert found.model == SMALL
+    assert "streamed from host memory: slower" in found.model_reason
+
+
+def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160)
+    assert found.model == "compact"
+    assert f"{SMALL} needs about" in found.model_reason and "there is room for 1024 MB" in found.model_reason
+    named = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160, dit_model=SMALL)
+    assert any(warning.startswith(f"{SMALL} needs about") for warning in named.warnings)
 
 
 def test_what_would_take_too_long_is_passed_over(tmp_path: Path) -> None:
@@ -58,7 +74,7 @@ def test_the_smallest_model_is_taken_though_nothing_fits(tmp_path: Path) -> None
     found = plan(tmp_path, machine=changed(GPU_24, memory_mb=500))
     assert found.model == "compact"
     assert "may not fit" in found.model_reason
-    assert any("needs about 1GB" in warning for warning in found.warnings)
+    assert any(warning.startswith("compact needs about 1000 MB") for warning in found.warnings)
 
 
 def test_sizes_and_windows_are_those_of_the_task(tmp_path: Path) -> None:
@@ -85,14 +101,14 @@ def test_rates_are_asked_for_this_much_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("facts", "params", "machine", "says"), [
     ({}, {"resolution": 240}, {}, "the result, 320x240, is smaller than the file, 640x480"),
     ({"width": 160, "height": 120}, {"resolution": 1080}, {}, "9.0 times the size"),
-    ({"frames": 10**7}, {"dit_model": "compact"}, {"memory_mb": 0}, "this takes about"),
+    ({"frames": 10**7}, {"dit_model": "compact"}, {"on_gpu": False}, "this takes about"),
     ({"frames": 10**6}, {}, {"free_bytes": 10**9}, "MB are free"),
     ({"warnings": ("the alpha channel is dropped",)}, {}, {}, "the alpha channel is dropped"),
 ])  # fmt: skip
 def test_a_trap_earns_a_warning(
     tmp_path: Path, facts: dict[str, object], params: dict[str, object], machine: dict[str, float], says: str
 ) -> None:
-    found = plan(tmp_path, facts=SD.model_copy(update=facts), machine=changed(GPU_24, **machine), **params)
+    found = plan(tmp_path, media=SD.model_copy(update=facts), machine=changed(GPU_24, **machine), **params)
     assert any(says in warning for warning in found.warnings), found.warnings
 
 
@@ -104,7 +120,7 @@ def test_an_ordinary_task_earns_none(tmp_path: Path) -> None:
 def test_the_size_of_the_file_is_of_the_right_order(
     tmp_path: Path, kind: MediaKind, frames: int, least: float, most: float
 ) -> None:
-    found = plan(tmp_path, facts=SD.model_copy(update={"kind": kind, "frames": frames}))
+    found = plan(tmp_path, media=SD.model_copy(update={"kind": kind, "frames": frames}))
     assert least < found.output_bytes < most
     assert found.disk_bytes == 2 * found.output_bytes
 

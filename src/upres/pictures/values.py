@@ -15,8 +15,8 @@ Place = Literal["all", Spot]
 Focus = Literal["auto", Spot]
 SMALLEST_SIDE = 16  # of a part worth restoring
 LONGEST_S = 10.0
-Start = Annotated[float, Field(ge=0)]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+PieceStart = Annotated[float, Field(ge=0)]
+PieceSeconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
 def across_and_down(spot: str) -> tuple[float, float]:
@@ -33,8 +33,8 @@ class Excerpt(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    start_s: Start | None = None
-    seconds: Seconds | None = None
+    start_s: PieceStart | None = None
+    seconds: PieceSeconds | None = None
     place: Place = "all"
 
     def begins_s(self, info: MediaInfo, frames: int) -> float:

@@ -39,7 +39,6 @@ def preview_frames(info: MediaInfo, excerpt: Excerpt, seconds_per_frame: float) 
 @contextmanager
 def cut_for_preview(info: MediaInfo, spec: TaskSpec, excerpt: Excerpt, frames: int, folder: Path) -> Iterator[TaskSpec]:
     """The order for the piece, which now lies in `folder`; it goes again if the order fails."""
-    _sweep(folder)
     place = folder / secrets.token_hex(6)
     place.mkdir(parents=True)
     try:
@@ -48,6 +47,13 @@ def cut_for_preview(info: MediaInfo, spec: TaskSpec, excerpt: Excerpt, frames: i
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Removes old cuts from a folder that holds nothing else."""
+    for old in folder.glob("*") if folder.is_dir() else ():
+        if time.time() - old.stat().st_mtime > KEEP_CUTS_S:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def compare(before: Path, after: Path, at_s: float | None, focus: Focus) -> Comparison:
@@ -80,9 +86,3 @@ def sheet(path: Path) -> bytes:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{minutes:.0f}:{rest:04.1f}"
-
-
-def _sweep(folder: Path) -> None:
-    for old in folder.glob("*") if folder.is_dir() else ():
-        if time.time() - old.stat().st_mtime > KEEP_CUTS_S:
-            shutil.rmtree(old, ignore_errors=True)

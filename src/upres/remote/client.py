@@ -11,12 +11,15 @@ import errno
 import math
 import os
 import secrets
+import shutil
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
-from upres.engine import looked_at
+from upres.engine import ALL_STATES, PREVIEW_PRIORITY
 from upres.errors import (
     DiskFull,
     FileMissing,
@@ -27,7 +30,8 @@ from upres.errors import (
     TaskNotCompleted,
     TaskNotFound,
 )
-from upres.forecast import Facts, Forecast
+from upres.forecast import Forecast, MediaFacts
+from upres.intake import looked_at
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.remote.http import SLOW, Server, Unreachable
 from upres.remote.replies import (
@@ -41,10 +45,11 @@ from upres.remote.replies import (
     SwitchReply,
 )
 from upres.settings import Settings
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S, POLL_MOST_S = 0.2, 2.0
 OUTAGE_S = 60.0  # how long `wait` bears a server that does not answer, as it does not while it restarts
+MOST_HISTORY = 1000  # the API's own limit
 OURS_ALONE = {"input_path", "output_path", "overwrite"}  # of an order; the server has paths of its own
 
 
@@ -68,10 +73,12 @@ class RemoteEngine:
     def close(self) -> None:
         self._server.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         path = Path(spec.input_path).expanduser().absolute()
         target = _checked_target(spec)
         form = spec.model_dump(exclude=OURS_ALONE, exclude_none=True)
+        if priority:
+            form["priority"] = priority
         headers = {"Idempotency-Key": key} if key is not None else {}
         name = os.fsencode(path.name).decode(errors="replace")
         try:
@@ -89,26 +96,27 @@ class RemoteEngine:
         (self._inputs / _part(reply.task_id)).write_text(str(path), "utf-8")
         return self.status(reply.task_id)
 
-    def probe(self, path: str) -> Facts:
-        return Facts.of(looked_at(TaskSpec(input_path=path)))
+    def probe(self, path: str) -> MediaFacts:
+        return MediaFacts.of(looked_at(TaskSpec(input_path=path)))
 
     def plan(self, spec: TaskSpec) -> Forecast:
         """The file is looked at here, and what it is, not the file itself, is sent. An addition, as `compare` is."""
-        return self.plan_for(Facts.of(looked_at(spec)), spec)
+        return self.plan_for(MediaFacts.of(looked_at(spec)), spec)
 
-    def preview(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
-        """The piece is cut here and sent as a task like any other: it waits in the server's queue."""
-        from upres.pictures.verbs import cut_for_preview, preview_frames
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        """The piece is cut here and sent as a task of its own."""
+        from upres.pictures.verbs import cut_for_preview, preview_frames, sweep
 
         info = looked_at(spec)
         share = excerpt.box(info)[2].pixels / (info.width * info.height)
         try:
-            frame_s = self.plan_for(Facts.of(info), spec).work.likely_s / info.frames * share
+            frame_s = self.plan_for(MediaFacts.of(info), spec).work.likely_s / info.frames * share
         except Lacking:
             frame_s = math.inf
         frames = preview_frames(info, excerpt, frame_s)
+        sweep(self._data_dir / "previews")  # no worker of this data directory does it
         with cut_for_preview(info, spec, excerpt, frames, self._data_dir / "previews") as order:
-            return self.submit(order)
+            return self.submit(order, priority=PREVIEW_PRIORITY)
 
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
@@ -128,8 +136,8 @@ class RemoteEngine:
 
         return sheet(self.output(task_id))
 
-    def plan_for(self, facts: Facts, spec: TaskSpec) -> Forecast:
-        body = {"facts": facts.model_dump(mode="json"),
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
+        body = {"media": media.model_dump(mode="json"),
                 "params": spec.model_dump(mode="json", exclude=OURS_ALONE, exclude_none=True)}  # fmt: skip
         lacking = self._lacks("POST /api/plan", "preview a piece and see how long that takes")
         return self._server.ask(Forecast, "POST", "/api/plan", missing=lacking, json=body)
@@ -170,11 +178,38 @@ class RemoteEngine:
         lacking = self._lacks("POST /api/cancel", "let the task end by itself")
         return self._shown(self._server.ask(StatusReply, "POST", f"/api/cancel/{_part(task_id)}", missing=lacking))
 
+    def retry(self, task_id: str) -> Task:
+        """An addition of Upres, as cancel is. The retry's result goes to `output_dir`."""
+        lacking = RemoteFailed(f"{self._server.url} has no POST /api/retry", remedy="submit the file again")
+        reply = self._server.ask(SubmitReply, "POST", f"/api/retry/{_part(task_id)}", missing=lacking)
+        return self.status(reply.task_id)
+
+    def remove(self, task_id: str) -> Task:
+        """There and here. An addition of Upres: raises RemoteFailed on a server without it."""
+        reply = self._status(task_id)
+        lacking = RemoteFailed(f"{self._server.url} has no DELETE /api/tasks", remedy="leave the task there")
+        self._server.tell("DELETE", f"/api/tasks/{_part(task_id)}", missing=lacking)
+        shutil.rmtree(self._output_dir / _part(task_id), ignore_errors=True)
+        return reply.task()
+
     def output(self, task_id: str) -> Path:
         reply = self._status(task_id)
         if reply.status is not TaskState.COMPLETED:
             raise TaskNotCompleted(f"task {task_id} is {reply.status}", remedy="its result exists once it is completed")
         return self._fetch(reply)
+
+    def preview(self, task_id: str) -> bytes:
+        lacking = RemoteFailed(f"{self._server.url} makes no previews", remedy="download the result")
+        return self._server.tell("GET", f"/api/files/{_part(task_id)}/preview", missing=lacking)
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        """From its queue and its history, which goes back `MOST_HISTORY` tasks; unfinished ones are taken for newer."""
+        queue = self.queue()
+        known = (*reversed(queue.pending), *queue.processing, *self.history(MOST_HISTORY))
+        wanted = [task for task in known if task.state in states]
+        first = (page - 1) * page_size
+        return TaskPage(tasks=tuple(wanted[first : first + page_size]), total=len(wanted),
+                        counts=Counter(task.state for task in known))  # fmt: skip
 
     def queue(self) -> QueueStatus:
         return self._server.ask(QueueReply, "GET", "/api/queue/status").queue()

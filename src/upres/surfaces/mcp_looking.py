@@ -10,7 +10,7 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel
 
 from upres.engine import Engine
-from upres.forecast import Facts, Forecast
+from upres.forecast import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Excerpt
 from upres.settings import Settings
 from upres.surfaces import views
@@ -70,7 +70,7 @@ class LookingTools:
         self._images = settings.mcp_images
         self._waiter = waiter
 
-    def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, Facts]:
+    def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, MediaFacts]:
         """What a video or image file is: size, frames, rate, codec, sound, and what a restored file will not carry."""
         return reply(self._engine.probe(file_path))
 
@@ -84,7 +84,7 @@ class LookingTools:
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
         plan = self._engine.plan(spec)
-        step = (f"preview_task shows a piece of it; submit_{plan.facts.kind}_task with dit_model={plan.model} "
+        step = (f"preview_task shows a piece of it; submit_{plan.media.kind}_task with dit_model={plan.model} "
                 "restores all of it.")  # fmt: skip
         return reply(Planned(**plan.model_dump(), next_step=step))
 
@@ -110,7 +110,7 @@ class LookingTools:
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
         piece = Excerpt(start_s=start, seconds=seconds, place=region)
-        task = await self._waiter.apart(partial(self._engine.preview, spec, piece))
+        task = await self._waiter.apart(partial(self._engine.sample, spec, piece))
         task, _ = await self._waiter.wait(task.id, self._waiter.limit_s(ctx, PREVIEW_PATIENCE_S), ctx)
         if task.state is not TaskState.COMPLETED:
             return reply(_unfinished(task).model_copy(update={"timed_out": not task.state.finished or None}))

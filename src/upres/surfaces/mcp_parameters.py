@@ -7,8 +7,7 @@ from typing import Annotated
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from upres.pictures import values
-from upres.pictures.values import Excerpt, Focus, Place
+from upres.pictures.values import Excerpt, Focus, PieceSeconds, PieceStart, Place
 from upres.tasks import ColorCorrection, TaskSpec
 
 _ORDER = TaskSpec.model_fields  # gives the parameters below their limits and their defaults
@@ -27,13 +26,13 @@ TaskId = Annotated[str, Field(description="The task_id that a submit tool or pre
 Timeout = Annotated[int, Field(ge=0, le=86_400, description="Longest wait in seconds; a server may answer earlier.")]
 PollInterval = Annotated[int, Field(ge=1, le=3600, description="Seconds between two progress notifications.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="How many tasks, newest first.")]
-Start = Annotated[values.Start | None, _PIECE["start_s"], Field(
+Start = Annotated[PieceStart | None, _PIECE["start_s"], Field(
     description="Where the previewed piece begins, seconds from the start; without it, the middle.")]  # fmt: skip
-Seconds = Annotated[values.Seconds | None, _PIECE["seconds"], Field(
+Seconds = Annotated[PieceSeconds | None, _PIECE["seconds"], Field(
     description="Length of the piece, up to 10; none: up to one second, less where that takes long.")]  # fmt: skip
 Region = Annotated[Place, _PIECE["place"], Field(
     description="The whole picture, or only the half of its width and height that lies there (faster).")]  # fmt: skip
-Moment = Annotated[values.Start | None, Field(description="Which moment, seconds from the start; none: the middle.")]
+Moment = Annotated[PieceStart | None, Field(description="Which moment, seconds from the start; none: the middle.")]
 DetailAt = Annotated[Focus, Field(description="Which part is shown pixel for pixel; auto: where most is to be seen.")]
 Against = Annotated[str | None, Field(
     description="Another task's id: its result is shown as the \"before\" instead of the input.")]  # fmt: skip

@@ -106,7 +106,7 @@ class Tools:
         return reply(views.History.of(self._engine.history(limit)))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
-        """The installed models, the default one and the one that is loaded now."""
+        """The installed models with what each is best for and why, the default one and the one that is loaded now."""
         return reply(views.Models.of(self._engine.models()))
 
     def get_gpu_status(self) -> Annotated[CallToolResult, views.Gpu]:

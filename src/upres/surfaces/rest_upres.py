@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from upres.errors import InvalidParameter
-from upres.forecast import Facts, Forecast
+from upres.forecast import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Focus
 from upres.surfaces.rest import PROBLEMS, EngineDep, get, json_object
 from upres.tasks import TaskSpec, order
@@ -17,28 +17,28 @@ from upres.tasks import TaskSpec, order
 router = APIRouter(tags=["Upres"], responses=PROBLEMS)
 
 
-async def _planned(request: Request) -> tuple[Facts, TaskSpec]:
+async def _planned(request: Request) -> tuple[MediaFacts, TaskSpec]:
     body = await json_object(request)
     params = body.get("params", {})
     if not isinstance(params, dict):
         raise InvalidParameter(f"params={params!r} is no object", remedy='give {"resolution": 1080, …}')
     try:
-        facts = Facts.model_validate(body.get("facts"))
+        media = MediaFacts.model_validate(body.get("media"))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(["facts", *map(str, first["loc"])])
+        where = ".".join(["media", *map(str, first["loc"])])
         raise InvalidParameter(f"{where}: {first['msg']}", remedy="kind, width, height and file are needed") from error
-    return facts, order(**{**params, "input_path": facts.file})
+    return media, order(**{**params, "input_path": media.file})
 
 
 _PLAN_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
-    "type": "object", "required": ["facts"],
-    "properties": {"facts": Facts.model_json_schema(), "params": {"type": "object"}}}}}}}  # fmt: skip
+    "type": "object", "required": ["media"],
+    "properties": {"media": MediaFacts.model_json_schema(), "params": {"type": "object"}}}}}}}  # fmt: skip
 
 
 @router.post("/api/plan", summary="What a task would be", openapi_extra=_PLAN_BODY)
-def plan(planned: Annotated[tuple[Facts, TaskSpec], Depends(_planned)], engine: EngineDep) -> Forecast:
-    """A dry run for a file that need not be here: what it is (`facts`) and the parameters of /api/process."""
+def plan(planned: Annotated[tuple[MediaFacts, TaskSpec], Depends(_planned)], engine: EngineDep) -> Forecast:
+    """A dry run for a file that need not be here: what it is (`media`) and the parameters of /api/process."""
     return engine.plan_for(*planned)
 
 
