@@ -40,10 +40,13 @@ ARROWS: dict[str, set[str]] = {
                "models.attention", "limits"},
     "limits": {"queue", "settings"},
     "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
-               "settings", "remote", "limits"},
-    "remote": {"settings", "engine"},
+               "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},
+    "remote": {"settings", "engine", "intake", "forecast", "pictures", "pictures.values"},
+    "intake": {"limits", "media.probe", "restore.plan"},
+    "forecast": {"catalog", "media.probe", "restore.plan", "restore.memory", "queue"},
+    "pictures": {"media", "restore.plan", "pictures.values"}, "pictures.values": {"media.probe", "restore.plan"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "limits", "mcp_server", "supply"},
+    "surfaces": {"engine", "forecast", "pictures.values", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")

@@ -91,7 +91,8 @@ def _regular_size(path: Path) -> int:
 
 
 def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s))]
+    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s)),
+               str(os.getpid())]  # fmt: skip
     try:
         child = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
