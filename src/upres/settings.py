@@ -131,15 +131,6 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _one_of(*choices: str) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
-
-
 def _yes_or_no(text: str) -> object:
     if text.lower() not in YES + NO:
         raise ValueError("must be yes or no")

@@ -22,7 +22,8 @@ from upres.surfaces.asgi import GRACE_S, build_app, serve
 ROUTES = [("GET", "/health"), ("GET", "/api/gpu/status"), ("POST", "/api/gpu/offload"), ("GET", "/api/models"),
           ("POST", "/api/models/switch"), ("GET", "/api/queue/status"), ("GET", "/api/queue/position/x"),
           ("GET", "/api/queue/history"), ("POST", "/api/process"), ("GET", "/api/status/x"), ("GET", "/api/download/x"),
-          ("POST", "/api/cancel/x"), ("POST", "/api/retry/x"), ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/mcp"), ("GET", "/mcp"),
+          ("POST", "/api/cancel/x"), ("POST", "/api/retry/x"), ("GET", "/docs"), ("GET", "/openapi.json"),
+          ("POST", "/mcp"), ("GET", "/mcp"),
           ("GET", "/sse"), ("POST", "/messages/"), ("GET", "/nowhere"),
           ("HEAD", "/health"), ("OPTIONS", "/api/process")]  # fmt: skip
 
