@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "models.seedvr2": MODEL_PARTS,
     "models.flashvsr": MODEL_PARTS,
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
-               "limits"},
+               "models.attention", "limits"},
     "limits": {"queue", "settings"},
     "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
                "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},

@@ -54,6 +54,7 @@ class Settings:
     keep_uploads_days: float
     keep_gb: float
     vram_limit_mb: int
+    attention: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -112,6 +113,15 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
     return read
 
 
+def _one_of(*names: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        if text not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return text
+
+    return read
+
+
 def _fixed(value: object) -> Callable[[dict[str, object]], object]:
     return lambda _: value
 
@@ -120,15 +130,6 @@ def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")):
         raise ValueError("must begin with https:// or http://")
     return text.rstrip("/")
-
-
-def _one_of(*choices: str) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
 
 
 def _yes_or_no(text: str) -> object:
@@ -223,6 +224,8 @@ SETTINGS: tuple[Setting, ...] = (
             "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
     Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
             "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
+    Setting("attention", "UPRES_ATTENTION", _one_of("auto", "sdpa", "flash", "sage"), _fixed("auto"), "auto",
+            "attention kernel of SeedVR2 on a GPU: sdpa, flash, sage (8 bits); auto: flash if installed, else sdpa"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

@@ -218,6 +218,11 @@ async def test_what_the_documented_examples_show_is_there_even_when_null(
     assert fields <= (await ask(client, tool)).keys()
 
 
+async def test_every_model_says_what_it_is_best_for(client: Client) -> None:
+    for model in (await ask(client, "list_available_models"))["models"]:
+        assert ":" in model["best_for"], "a purpose and the reason"
+
+
 @pytest.mark.parametrize(("tool", "arguments", "says"), [
     ("submit_video_task", {"file_path": "/no/such.mp4"}, "file_not_found: /no/such.mp4 does not exist; "),
     ("submit_video_task", {}, "invalid_parameter: file_path is missing: give a string"),

@@ -111,7 +111,7 @@ def _restore_image(
 
 
 def restored(
-    blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent
+    blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent | None = None
 ) -> Iterator[Frames]:
     """Blocks of source frames in, blocks of finished frames out, in order; N in = N out.
 
