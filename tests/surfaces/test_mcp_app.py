@@ -91,9 +91,7 @@ class Hosting(BaseHTTPRequestHandler):
         pass
 
 
-def shown(
-    tmp_path: Path, page: str, answers: list[dict[str, object]], *flags: str
-) -> str:
+def shown(tmp_path: Path, page: str, answers: list[dict[str, object]], *flags: str) -> str:
     """The host's document once every answer has been drawn."""
     values = [*answers, *({} for _ in range(2 - len(answers))), page, len(answers)]
     text = HOST % tuple(json.dumps(value).replace("</", "<\\/") for value in values)
