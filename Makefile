@@ -7,10 +7,10 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check bench chaos serve clean
+.PHONY: help setup demo test check bench chaos conformance serve clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## make .venv and install Upres with its pinned dependencies
 
@@ -33,12 +33,16 @@ check: setup ## lint and types alone
 
 bench: setup ## speed against a baseline run side by side: prints ratios
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.mcp_surface
 
 chaos: setup ## kill submitters and workers at random and check that nothing is lost
 	$(BIN)/python -m tests.chaos
+
+conformance: setup ## the official MCP suite against the real server (needs npm)
+	$(BIN)/python -m tests.conformance
 
 serve: setup ## REST and MCP over HTTP on PORT (8200)
 	$(BIN)/upres serve
 
 clean: ## remove .venv and everything made here
-	rm -rf .venv demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .conformance dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

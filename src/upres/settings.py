@@ -13,6 +13,7 @@ import platformdirs
 
 from upres.errors import InvalidSetting
 
+UNFILLED = re.compile(r"\$\{[^}]*\}.*")  # a client's placeholder for what its user left empty, passed on as it stands
 YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 TOKEN = "UPRES_TOKEN"
 
@@ -64,7 +65,7 @@ class Settings:
             raise InvalidSetting(f"unknown setting {unknown[0]}", remedy=f"known: {', '.join(sorted(known))}")
         values: dict[str, object] = {}
         for row in SETTINGS:
-            text = env.get(row.variable, "").strip()
+            text = UNFILLED.sub("", env.get(row.variable, "").strip())
             try:
                 values[row.field] = row.read(text) if text else row.default(values)
             except ValueError as error:
