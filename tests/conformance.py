@@ -18,13 +18,16 @@ from support import make_settings
 from surfaces.serving import serving
 from upres.engine import LocalEngine
 
+PATIENCE_S = 120  # to load a model, which starts a worker
+
 
 def main(schemathesis: str, *options: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         settings = make_settings(Path(folder) / "data", UPRES_FLASHVSR_MODEL="compact")  # without weights: 503
         with serving(settings) as served:
             config = Path(__file__).with_suffix(".toml")
-            command = [schemathesis, "--config-file", str(config), "run", f"{served.url}/openapi.json", "--no-color", *options]
+            command = [schemathesis, "--config-file", str(config), "run", f"{served.url}/openapi.json", "--no-color",
+                       "--request-timeout", str(PATIENCE_S), *options]  # fmt: skip
             status = subprocess.run(command, cwd=folder).returncode
         LocalEngine(settings).stop()
         sys.stdout.write("".join(line for line in served.log if "Traceback" in line))

@@ -64,7 +64,8 @@ def serve(settings: Settings) -> None:
     engine = LocalEngine(settings)
     with closing(engine), closing(_bind(settings.host, settings.port)) as listener:
         config = uvicorn.Config(build_app(engine, settings), log_level="warning", access_log=False,
-                                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=KEEP_ALIVE_S, server_header=False, lifespan="on")  # fmt: skip
+                                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=KEEP_ALIVE_S,
+                                server_header=False, lifespan="on")  # fmt: skip
         # uvicorn has shut down in good order when it raises the interrupt again
         with suppress(KeyboardInterrupt):
             _Server(config).run(sockets=[listener])
