@@ -7,7 +7,7 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check bench chaos conformance serve clean
+.PHONY: help setup demo test check bench chaos conformance fuzz load serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,16 @@ chaos: setup ## kill submitters and workers at random and check that nothing is 
 
 conformance: setup ## the official MCP suite against the real server (needs npm)
 	$(BIN)/python -m tests.conformance
+
+fuzz: setup .venv/schemathesis/bin/schemathesis ## schemathesis, in an environment of its own, against the REST API
+	$(BIN)/python -m tests.schema_fuzz .venv/schemathesis/bin/schemathesis --max-examples 25
+
+.venv/schemathesis/bin/schemathesis:
+	$(PYTHON) -m venv .venv/schemathesis
+	.venv/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+
+load: setup ## a hundred REST and twenty MCP clients at once: latencies, errors, memory
+	$(BIN)/python -m tests.bench.load
 
 serve: setup ## REST and MCP over HTTP on PORT (8200)
 	$(BIN)/upres serve

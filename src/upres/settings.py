@@ -76,7 +76,7 @@ class Settings:
     @property
     def all_roots(self) -> tuple[Path, ...]:
         """Where inputs and outputs of tasks may lie; empty: anywhere."""
-        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
+        return (*self.roots, self.upload_dir, self.output_dir, self.data_dir / "previews") if self.roots else ()
 
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
@@ -109,15 +109,6 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
         if not value >= low:  # nor NaN
             raise ValueError(f"must be at least {low}")
         return value
-
-    return read
-
-
-def _one_of(*names: str) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        if text not in names:
-            raise ValueError(f"must be one of {', '.join(names)}")
-        return text
 
     return read
 
