@@ -113,6 +113,15 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
     return read
 
 
+def _one_of(*names: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        if text not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return text
+
+    return read
+
+
 def _fixed(value: object) -> Callable[[dict[str, object]], object]:
     return lambda _: value
 
