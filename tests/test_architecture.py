@@ -22,8 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "queue": set(),
     "fleet": {"queue", "settings"},
     "media": set(),
-    "restore.plan": {"models.limits"},
-    "restore": {"restore.plan", "models.restorer", "models.limits", "media"},
+    "restore.plan": {"models.limits", "restore.framing"}, "restore.framing": set(),
+    "restore": {"restore.plan", "restore.framing", "models.restorer", "models.limits", "media"},
     "models": set(), "models.limits": set(),
     "models.restorer": {"models.limits"},
     "models.attention": set(), "models.weights": set(),
@@ -31,14 +31,14 @@ ARROWS: dict[str, set[str]] = {
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "restore.plan", "settings", "remote"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
     "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "models.limits", "worker.process")
+TORCH_FREE = ("restore.plan", "restore.framing", "models.limits", "worker.process")
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

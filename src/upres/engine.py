@@ -19,11 +19,12 @@ from upres.errors import (
 )
 from upres.fleet.slots import gpu_memory
 from upres.fleet.supervisor import Supervisor
+from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore
 from upres.queue.workers import WorkerTable
-from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.restore.plan import Plan, Size, plan_clip
 from upres.settings import Settings
 from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
 
@@ -94,17 +95,19 @@ class LocalEngine:
         path = Path(spec.input_path).expanduser().absolute()
         if not path.exists():
             raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
-        info = probe(path)
+        info = probe(path, max_s=self.settings.max_hours * 3600)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}
             raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
                                    remedy=f"submit it as {article[info.kind]}")  # fmt: skip
         model = self.catalog.find(spec.dit_model)
-        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
+        output = output_for(spec, info)
+        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
+                         even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
         update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
         if spec.output_path is not None:
             update["output_path"] = str(_checked_output(spec, info))
-        self._check_disk()
+        self._check_disk(info, output, plan)
         new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key)
         task = self._store.add(new)
         self.supervisor.ensure()
@@ -218,13 +221,19 @@ class LocalEngine:
             rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
         return START_S + left * price.pixels / rate
 
-    def _check_disk(self) -> None:
-        folder = self.settings.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        free_mb = shutil.disk_usage(folder).free // 2**20
-        if free_mb < self.settings.disk_reserve_mb:
-            raise DiskFull(f"{free_mb} MB are free where outputs go, the reserve is {self.settings.disk_reserve_mb} MB",
-                           remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+    def _check_disk(self, info: MediaInfo, output: Output, plan: Plan) -> None:
+        """A result is on disk twice before it is published: in segments, and joined."""
+        whole = output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s)
+        needs = {self.settings.output_dir: whole, self.settings.work_dir: 2 * whole if output.codec else 0}
+        for folder, need_bytes in needs.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            free_mb, need_mb = shutil.disk_usage(folder).free // 2**20, need_bytes // 2**20
+            if free_mb < need_mb + self.settings.disk_reserve_mb:
+                reserve = f"{self.settings.disk_reserve_mb} MB"
+                raise DiskFull(f"{free_mb} MB are free in {folder.name}, the result needs about {need_mb} MB, "
+                               f"the reserve is {reserve}",
+                               remedy="free space, choose a smaller size or a codec that needs less, or set "
+                               "OUTPUT_FOLDER, UPRES_WORK_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -239,10 +248,6 @@ def open_engine(settings: Settings) -> Engine:
 def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
     """Raises InvalidParameter, FileMissing."""
     path = Path(str(spec.output_path)).expanduser().absolute()
-    wanted = OUTPUT_SUFFIX[info.kind]
-    if path.suffix.lower() != wanted:
-        raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} is written as {wanted}",
-                               remedy=f"use {path.stem}{wanted}")  # fmt: skip
     if not path.parent.is_dir():
         raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
     if path.exists() and not spec.overwrite:

@@ -31,6 +31,9 @@ class Settings:
     max_attempts: int
     wait_cap_s: float
     threads: int
+    work_dir: Path
+    segment_frames: int
+    max_hours: float
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -124,6 +127,11 @@ SETTINGS: tuple[Setting, ...] = (
             "longest single wait_for_task of an MCP client, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
+            "where finished pieces of running tasks are kept"),
+    Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
+            "least frames of such a piece; at most twice as many are lost with a worker"),
+    Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

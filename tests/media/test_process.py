@@ -171,6 +171,6 @@ def test_the_guard_starts_nothing_when_its_owner_is_gone():
     from upres.media import ffmpeg
 
     not_the_parent = str(os.getppid())
-    command = [sys.executable, "-I", "-S", str(ffmpeg._GUARD), not_the_parent, "/bin/echo", "ran"]
+    command = [sys.executable, "-I", "-S", str(ffmpeg._GUARD), not_the_parent, "0", "/bin/echo", "ran"]
     result = subprocess.run(command, capture_output=True, check=False)
     assert (result.returncode, result.stdout) == (1, b"")

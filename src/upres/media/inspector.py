@@ -6,6 +6,7 @@ more than the work itself), of what is worth a warning, or of how the facts are 
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import signal
@@ -18,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
-IMAGE_MAGIC = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"))
+IMAGE_MAGIC = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"),
+               (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"))  # fmt: skip
 PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"v=0\r\n", b"v=0\n", b"[playlist]")
 HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
@@ -55,7 +57,7 @@ def limit_resources(seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
 
 
-def inspect(path: str, max_pixels: int, containers: str) -> Facts:
+def inspect(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
     with open(path, "rb") as file:
         head = file.read(64)
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(PLAYLIST_MAGIC):
@@ -67,13 +69,19 @@ def inspect(path: str, max_pixels: int, containers: str) -> Facts:
     for magic, image_format in IMAGE_MAGIC:
         if head.startswith(magic):
             return inspect_image(path, image_format, max_pixels)
-    return inspect_video(path, max_pixels, containers)
+    return inspect_video(path, max_pixels, max_seconds, containers)
 
 
 def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         wrong = f"has {width}x{height} pixels a frame, more than {max_pixels}"
         raise Refused("invalid_input", wrong, "reduce its size")
+
+
+def refuse_seconds(seconds: float, max_seconds: int) -> None:
+    if seconds > max_seconds:
+        wrong = f"is {seconds / 3600:.1f} hours long, more than {max_seconds / 3600:g}"
+        raise Refused("invalid_input", wrong, "cut it into pieces, or set UPRES_MAX_HOURS")
 
 
 # ---- images -------------------------------------------------------------------------------------------------------
@@ -88,22 +96,26 @@ def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     try:
         with Image.open(path, formats=[image_format]) as image:
             refuse_pixels(image.width, image.height, max_pixels)
-            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP") else 1
+            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP", "TIFF") else 1
             if frames > 1:
                 wrong = f"is an animated {image_format} of {frames} frames"
                 raise Refused("unsupported_media", wrong, "convert it to MP4")
+            if image.mode in ("F", "I"):
+                wrong = f"is a {image_format} of 32 bits per sample"
+                raise Refused("unsupported_media", wrong, "convert it to 16 bits")
             image.load()
             size = (
                 (image.height, image.width) if exif_orientation(image) >= 5 else image.size
             )  # 5 to 8 lie on their side
-            mode, has_alpha = image.mode, bool(image.has_transparency_data)
+            mode, has_alpha, foreign = image.mode, bool(image.has_transparency_data), foreign_profile(image)
+            bits = sample_bits(image, path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("invalid_input", f"has more than {max_pixels} pixels", "reduce its size") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise Refused("invalid_input", f"is a damaged {image_format} ({error})", "export it again") from error
-    name, bits = image_format.lower(), png_bits(path) if image_format == "PNG" else 8
+    name = image_format.lower()
     return {"kind": "image", "format": name, "codec": name, "width": size[0], "height": size[1], "frames": 1,
-            "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha}  # fmt: skip
+            "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha, "foreign_profile": foreign}  # fmt: skip
 
 
 def exif_orientation(image: Any) -> int:
@@ -114,8 +126,24 @@ def exif_orientation(image: Any) -> int:
         return 1
 
 
-def png_bits(path: str) -> int:
-    """Bits per sample of the decoded picture: small ones are palettes or gray, which decode to 8."""
+def foreign_profile(image: Any) -> bool:
+    """Is there a colour profile other than sRGB? One that cannot be read counts as none, as in viewers."""
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info.get("icc_profile") or b""))
+        return not ImageCms.getProfileDescription(profile).startswith("sRGB")
+    except (ImageCms.PyCMSError, OSError):
+        return False
+
+
+def sample_bits(image: Any, path: str) -> int:
+    """Of the decoded picture: small ones are palettes or gray, which decode to 8."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, 8)  # TIFF 6.0, section 8, BitsPerSample
+        return max(8, *map(int, bits if isinstance(bits, tuple) else (bits,)))
+    if image.format != "PNG":
+        return 8
     with open(path, "rb") as file:
         return max(8, file.read(25)[24])  # PNG specification, 11.2.2 IHDR
 
@@ -123,7 +151,7 @@ def png_bits(path: str) -> int:
 # ---- video --------------------------------------------------------------------------------------------------------
 
 
-def inspect_video(path: str, max_pixels: int, containers: str) -> Facts:
+def inspect_video(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
     import av
 
     av.logging.set_level(av.logging.ERROR)  # the reason of a refusal is only in the log
@@ -147,6 +175,7 @@ def inspect_video(path: str, max_pixels: int, containers: str) -> Facts:
         if stream.codec_context is None:
             raise Refused("unsupported_media", "has a picture in an unknown codec", "convert it to H.264")
         refuse_pixels(stream.width, stream.height, max_pixels)
+        refuse_seconds((container.duration or 0) / av.time_base, max_seconds)  # before all of it is read
         return video_facts(container, stream, read_packets(container, stream, av.error.FFmpegError)) | {
             "pictures": len(pictures),
             "cover_art": len(pictures) < len(container.streams.video),
@@ -197,6 +226,7 @@ def decoded(packet: Any, failures: type[Exception]) -> Iterator[Any]:
 def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
     frame, context, base = packets.frame, stream.codec_context, stream.time_base
     times = sorted(packets.times)
+    mastering, light_level = hdr_metadata(frame)
     fps, variable = frame_rate(times, base, packets.last_duration, hints(stream))
     rotation = (-round(frame.rotation / 90) * 90) % 360  # libav counts counter-clockwise
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -220,8 +250,30 @@ def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
         "audio": [codec_name(s) for s in container.streams.audio],
         "subtitles": [codec_name(s) for s in container.streams.subtitles],
         "picture_start": str(picture_start), "media_start": str(min([picture_start, *sounds])),
+        "mastering": mastering, "light_level": light_level,
         "damage": packets.damage, "promised_frames": stream.frames,
     }  # fmt: skip
+
+
+def hdr_metadata(frame: Any) -> tuple[str, str]:
+    """Mastering display and content light level in x265's spelling, empty where the frame has none.
+
+    libavutil's AVMasteringDisplayMetadata: 20 integers, ten fractions in the order R, G, B, white (x and y each), least
+    and largest luminance, then two flags. AVContentLightMetadata: largest and average level.
+    """
+    blocks = {block.type.name: bytes(block) for block in frame.side_data}
+    mastering = light_level = ""
+    if len(raw := blocks.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
+        *terms, has_primaries, has_luminance = struct.unpack("=22i", raw[:88])
+        values = [terms[i] / terms[i + 1] if terms[i + 1] else 0.0 for i in range(0, 20, 2)]
+        if has_primaries and has_luminance:
+            red, green, blue, white = ([round(v * 50_000) for v in values[i : i + 2]] for i in (0, 2, 4, 6))
+            least, most = (round(v * 10_000) for v in values[8:10])
+            pairs = zip(["G", "B", "R", "WP", "L"], (green, blue, red, white, (most, least)), strict=True)
+            mastering = "".join(f"{name}({a},{b})" for name, (a, b) in pairs)
+    if len(raw := blocks.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
+        light_level = "{},{}".format(*struct.unpack("=2I", raw[:8]))
+    return mastering, light_level
 
 
 def codec_name(stream: Any) -> str:
@@ -253,10 +305,10 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
 
 
 def main() -> None:
-    path, max_pixels, containers, seconds = sys.argv[1:]
+    path, max_pixels, max_seconds, containers, seconds = sys.argv[1:]
     limit_resources(int(seconds))
     try:
-        answer: Facts = inspect(path, int(max_pixels), containers)
+        answer: Facts = inspect(path, int(max_pixels), int(max_seconds), containers)
     except Refused as refusal:
         answer = {"refused": refusal.args}
     except MemoryError:

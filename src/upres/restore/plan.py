@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from upres.errors import InvalidParameter
 from upres.models.limits import Limits
+from upres.restore import framing
 from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
@@ -44,6 +46,7 @@ class Plan:
     window: int  # frames that go through the model together, at most
     block: int  # frames that are read and resized together
     frames: int
+    frame: Size  # of the file: the target, or what `fit` puts around it or cuts from it
 
     @property
     def enlarged(self) -> Size:
@@ -64,12 +67,14 @@ def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, 
     return first, Size(round(first.height * scale), round(first.width * scale))
 
 
-def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
+def target_size(
+    source: Size, spec: TaskSpec, kind: MediaKind, *, even: bool | None = None, sample_aspect: Fraction = Fraction(1)
+) -> Size:
     """The short side becomes `resolution`, the long one follows, or both are `scale` times as long; a video's sides
-    are even, for 4:2:0. 854x480 at 1080 is 1920x1080. Raises InvalidParameter.
+    are even, for 4:2:0, unless its codec needs no such thing. 854x480 at 1080 is 1920x1080. Raises InvalidParameter.
     """
-    size = resizing(source, spec)[-1]
-    target = size.even() if kind == "video" else size
+    size = resizing(source, spec, sample_aspect)[-1]
+    target = size.even() if (kind == "video" if even is None else even) else size
     if max(target.height, target.width) > MAX_SIDE:
         short, long = min(source.height, source.width), max(source.height, source.width)
         if spec.scale is None:
@@ -81,16 +86,30 @@ def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
     return target
 
 
-def resizing(source: Size, spec: TaskSpec) -> tuple[Size, ...]:
+def resizing(source: Size, spec: TaskSpec, sample_aspect: Fraction = Fraction(1)) -> tuple[Size, ...]:
     """The sizes to resize to, one after the other."""
+    if framing.wants_exact(spec):
+        return (Size(*framing.picture(source.height, source.width, spec, sample_aspect)),)
     if spec.scale is not None:
-        return (Size(round(source.height * spec.scale), round(source.width * spec.scale)),)
-    return enlargement(source, spec.resolution)
+        scale = spec.scale
+        if spec.max_side is not None:
+            scale = min(scale, spec.max_side / max(source.height, source.width))
+        return (Size(round(source.height * scale), round(source.width * scale)),)
+    return enlargement(source, spec.resolution, 0 if spec.max_side is None else spec.max_side)
 
 
-def plan_clip(source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
+def plan_clip(
+    source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits,
+    *, even: bool | None = None, sample_aspect: Fraction = Fraction(1),
+) -> Plan:  # fmt: skip
     """Raises InvalidParameter."""
-    target, steps = target_size(source, spec, kind), resizing(source, spec)
+    framing.check(spec)
+    target = target_size(source, spec, kind, even=even, sample_aspect=sample_aspect)
+    steps = resizing(source, spec, sample_aspect)
+    frame = Size(*framing.frame(target.height, target.width, spec))
+    if (kind == "video" if even is None else even) and frame != frame.even():
+        raise InvalidParameter(f"a size of {frame} cannot be written: the codec needs even sides",
+                               remedy=f"use {frame.even()}, or ffv1 or a sequence of pictures")  # fmt: skip
     if limits.takes == "target":
         model_input = output = steps[-1].padded(limits.multiple_of)
     else:
@@ -99,7 +118,7 @@ def plan_clip(source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits
                       _up_ratio(model_input.width, target.width, source.width))  # fmt: skip
     window = _window(spec.batch_size, limits)
     block = min(window, max(1, BLOCK_PIXELS // target.pixels))
-    return Plan(source, steps, target, model_input, output, window, block, frames)
+    return Plan(source, steps, target, model_input, output, window, block, frames, frame)
 
 
 def _window(wanted: int, limits: Limits) -> int:

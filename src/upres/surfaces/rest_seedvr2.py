@@ -18,10 +18,13 @@ from upres.version import __version__
 
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
 
-FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind")
+OUTPUT_FIELDS = ("scale", "width", "height", "fit", "max_side", "codec", "output_format", "crf", "quality",
+                 "bit_depth", "encoder", "interlaced", "strict")  # additions  # fmt: skip
+FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind",
+               *OUTPUT_FIELDS)  # fmt: skip
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
                ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
+               ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 
 
 class Health(BaseModel):
@@ -94,6 +97,8 @@ def _process_body() -> dict[str, Any]:
     known = TaskSpec.model_json_schema()["properties"]
     fields = {name: known[name] for name in FORM_FIELDS}
     fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
+    for name in OUTPUT_FIELDS:
+        fields[name] = {**fields[name], "description": "addition: how the result is sized or written"}
     fields["kind"]["description"] = "addition: refuse the file unless it is one"
     schema = {"type": "object", "required": ["file"],
               "properties": {"file": {"type": "string", "format": "binary"}, **fields}}  # fmt: skip

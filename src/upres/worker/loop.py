@@ -18,7 +18,7 @@ from upres.settings import Settings
 from upres.tasks import Failure, Progress
 from upres.version import __version__
 from upres.worker.residency import Residency
-from upres.worker.run import run_task
+from upres.worker.run import run_task, sweep_work
 
 POLL_S = 0.2
 REPORT_EVERY_S = 0.5
@@ -50,6 +50,7 @@ class Worker:
         self._stopping.set()
 
     def run(self) -> None:
+        sweep_work(self._settings, lambda task_id: task_id in {task.id for task, _ in self._store.unfinished()})
         orphans = self._store.requeue_orphans(self._slot, self._settings.max_attempts)
         self._workers.register(self._slot, os.getpid(), __version__, self._device_name)
         log.info("started device=%s orphans=%s", self._device_name, orphans)
