@@ -95,7 +95,7 @@ class LocalEngine:
         path = Path(spec.input_path).expanduser().absolute()
         if not path.exists():
             raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
-        info = probe(path, max_s=self.settings.max_hours * 3600)
+        info = probe(path, max_s=self.settings.max_hours * 3600, frame_rate=spec.frame_rate)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}
             raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",

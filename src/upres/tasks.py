@@ -72,7 +72,7 @@ class TaskSpec(BaseModel):
     output_format: OutputFormat = "auto"  # container or image format; output_path's suffix says the same
     crf: Annotated[int, Field(ge=0, le=63)] | None = None  # a video's quality, lower is better; None: the codec's own
     quality: Annotated[int, Field(ge=1, le=100)] = 90  # of JPEG and WebP
-    bit_depth: Annotated[Literal[8, 10, 16], BeforeValidator(_whole_number)] | None = None  # None: the input's, as far as the codec goes
+    bit_depth: Annotated[Literal[8, 10, 16], BeforeValidator(_whole_number)] | None = None  # None: the input's
     encoder: Encoder = "software"
     interlaced: Interlaced = "deinterlace"
     strict: bool = False  # refuse a damaged input instead of restoring it as far as it goes

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
+import re
 import signal
 import statistics
 import struct
@@ -58,17 +60,17 @@ def limit_resources(seconds: int) -> None:
 
 
 def inspect(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
+    if os.path.isdir(path):
+        return inspect_folder(path, max_pixels)
     with open(path, "rb") as file:
         head = file.read(64)
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(PLAYLIST_MAGIC):
         raise Refused("unsupported_media", "is a playlist, which names other files", "give the video file itself")
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
         raise Refused("unsupported_media", "is a HEIF or AVIF image", "convert it to PNG or JPEG")
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return inspect_image(path, "WEBP", max_pixels)
-    for magic, image_format in IMAGE_MAGIC:
-        if head.startswith(magic):
-            return inspect_image(path, image_format, max_pixels)
+    image_format = image_format_of(head)
+    if image_format is not None:
+        return inspect_image(path, image_format, max_pixels)
     return inspect_video(path, max_pixels, max_seconds, containers)
 
 
@@ -89,33 +91,78 @@ def refuse_seconds(seconds: float, max_seconds: int) -> None:
 
 def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     """Decodes the whole image: damage, and a crash of an image library, shall show here and not in the caller."""
+    facts = image_facts(path, image_format, max_pixels, decode=True)
+    frames = facts.pop("images")
+    if frames > 1:
+        raise Refused("unsupported_media", f"is an animated {image_format} of {frames} frames", "convert it to MP4")
+    return facts
+
+
+def image_facts(path: str, image_format: str, max_pixels: int, *, decode: bool) -> Facts:
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:
-        with Image.open(path, formats=[image_format]) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=[image_format]) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             refuse_pixels(image.width, image.height, max_pixels)
-            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP", "TIFF") else 1
-            if frames > 1:
-                wrong = f"is an animated {image_format} of {frames} frames"
-                raise Refused("unsupported_media", wrong, "convert it to MP4")
             if image.mode in ("F", "I"):
                 wrong = f"is a {image_format} of 32 bits per sample"
                 raise Refused("unsupported_media", wrong, "convert it to 16 bits")
-            image.load()
-            size = (
-                (image.height, image.width) if exif_orientation(image) >= 5 else image.size
-            )  # 5 to 8 lie on their side
-            mode, has_alpha, foreign = image.mode, bool(image.has_transparency_data), foreign_profile(image)
-            bits = sample_bits(image, path)
+            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP", "TIFF") else 1
+            if decode and frames == 1:
+                image.load()
+            turned = exif_orientation(image) >= 5  # 5 to 8 lie on their side
+            width, height = (image.height, image.width) if turned else image.size
+            name = image_format.lower()
+            return {"kind": "image", "format": name, "codec": name, "width": width, "height": height, "frames": 1,
+                    "pix_fmt": image.mode, "bit_depth": sample_bits(image, path), "images": frames,
+                    "has_alpha": bool(image.has_transparency_data),
+                    "foreign_profile": foreign_profile(image)}  # fmt: skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("invalid_input", f"has more than {max_pixels} pixels", "reduce its size") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise Refused("invalid_input", f"is a damaged {image_format} ({error})", "export it again") from error
-    name = image_format.lower()
-    return {"kind": "image", "format": name, "codec": name, "width": size[0], "height": size[1], "frames": 1,
-            "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha, "foreign_profile": foreign}  # fmt: skip
+
+
+def image_format_of(head: bytes) -> str | None:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for magic, name in IMAGE_MAGIC if head.startswith(magic)), None)
+
+
+# ---- folders of images --------------------------------------------------------------------------------------------
+
+
+def inspect_folder(path: str, max_pixels: int) -> Facts:
+    """Reads the heads alone. The order is that of the names, numbers in them counted as numbers."""
+    names = sorted((entry.name for entry in os.scandir(path) if entry.is_file() and entry.name[0] != "."), key=natural)
+    found: list[Facts] = []
+    for name in names:
+        with open(os.path.join(path, name), "rb") as file:
+            image_format = image_format_of(file.read(64))
+        if image_format is None:
+            continue
+        try:
+            found.append(image_facts(os.path.join(path, name), image_format, max_pixels, decode=False) | {"file": name})
+        except Refused as refusal:
+            raise Refused(refusal.args[0], f"holds {name}, which {refusal.args[1]}", refusal.args[2]) from refusal
+        size = (found[-1]["width"], found[-1]["height"])
+        if size != (found[0]["width"], found[0]["height"]):
+            wrong = f"holds images of different sizes: {name} has {size[0]}x{size[1]}"
+            raise Refused("invalid_input", wrong, "give images of one size")
+    if not found:
+        raise Refused("invalid_input", "is a folder without images", "give a video, an image, or a folder of images")
+    return {
+        **found[0], "kind": "video", "format": "folder", "frames": len(found),
+        "files": [each["file"] for each in found],
+        "bit_depth": max(each["bit_depth"] for each in found), "has_alpha": any(each["has_alpha"] for each in found),
+        "foreign_profile": any(each["foreign_profile"] for each in found), "ignored": len(names) - len(found),
+    }  # fmt: skip
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def exif_orientation(image: Any) -> int:

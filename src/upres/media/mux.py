@@ -58,13 +58,16 @@ def _arguments(
     -copyts: without it ffmpeg moves each file to 0 by itself, counting tracks that are not carried.
     """
     holder = HOLDERS[output.output_format]
+    original = [] if source.files else [
+        "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
+        "-itsoffset", _seconds(-source.media_start_s), "-i", f"file:{source.path}",
+    ]  # fmt: skip
+    carried = [] if source.files else ["-map_metadata", "1", "-map_chapters", "1"]
     tag = ["-tag:v", output.video.tag] if output.video.tag and output.output_format in ("mp4", "mov") else []
     return [
         "-copyts",
         "-protocol_whitelist", "file", "-itsoffset", _seconds(picture_delay_s), "-i", f"file:{video.absolute()}",
-        "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
-        "-itsoffset", _seconds(-source.media_start_s), "-i", f"file:{source.path}",
-        "-map", "0:v:0", "-c:v", "copy", *tag, *tracks, "-map_metadata", "1", "-map_chapters", "1",
+        *original, "-map", "0:v:0", "-c:v", "copy", *tag, *tracks, *carried,
         *holder.options, "-f", holder.muxer, "-y", f"file:{path.absolute()}",
     ]  # fmt: skip
 

@@ -96,10 +96,10 @@ def _format(spec: TaskSpec, info: MediaInfo) -> str:
         suffix = Path(spec.output_path).suffix.lower()
         by_name = SUFFIXES.get(suffix)
         if by_name not in known:
-            ours = [suffix for suffix, name in SUFFIXES.items() if name in known]
-            raise InvalidParameter(f"output_path={Path(spec.output_path).name!r}: a restored {info.kind} cannot be "
-                                   f"written as {suffix or 'a file without suffix'}",
-                                   remedy=f"use {', '.join(ours)}")  # fmt: skip
+            path, (best, *others) = Path(spec.output_path), (s for s, name in SUFFIXES.items() if name in known)
+            raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} cannot be written as "
+                                   f"{suffix if suffix else 'a file without suffix'}",
+                                   remedy=f"use {path.stem}{best}, or {', '.join(others)}")  # fmt: skip
         if wanted not in ("auto", by_name):
             raise InvalidParameter(f"output_format={wanted} and output_path={Path(spec.output_path).name!r} contradict "
                                    "each other", remedy="leave one of them out")  # fmt: skip

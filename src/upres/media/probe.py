@@ -51,6 +51,7 @@ class MediaInfo:
     matrix: str | None = None
     audio: tuple[str, ...] = ()  # codec names in track order
     subtitles: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()  # of a folder of images, in order
     warnings: tuple[str, ...] = ()  # what the restored file will not carry, whatever is asked for
     damage: str = ""  # what is wrong with the file, if it can be read at all
     foreign_profile: bool = False  # an image's colours are not sRGB's
@@ -64,19 +65,23 @@ class MediaInfo:
         return self.transfer in HDR_TRANSFERS
 
 
-def probe(path: Path, *, timeout_s: float = 30, max_s: float = MAX_S) -> MediaInfo:
-    """Raises FileMissing, InvalidInput (also for what is longer than `max_s`), UnsupportedMedia; MediaFailed if the
+def probe(path: Path, *, timeout_s: float = 30, max_s: float = MAX_S, frame_rate: float = 24) -> MediaInfo:
+    """A folder of images is a video of `frame_rate` frames a second.
+
+    Raises FileMissing, InvalidInput (also for what is longer than `max_s`), UnsupportedMedia; MediaFailed if the
     reader itself is broken.
 
     Large files get more time than `timeout_s`: 50 MB/s.
     """
     path = path.absolute()
-    size_bytes = _regular_size(path)
+    size_bytes = 0 if path.is_dir() else _regular_size(path)
     facts = _inspect(path, timeout_s + size_bytes / READ_BYTES_PER_S, max_s)
     if "refused" in facts:
         code, wrong, remedy = facts["refused"]
         refusal = UnsupportedMedia if code == UnsupportedMedia.code else InvalidInput
         raise refusal(f"{path.name} {wrong}", remedy=remedy)
+    if "files" in facts:
+        facts |= {"fps": str(Fraction(frame_rate).limit_denominator(1001)), "pictures": 1}
     return _media_info(path, facts)
 
 
@@ -84,7 +89,7 @@ def _regular_size(path: Path) -> int:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidInput(f"{path.name} is not a regular file", remedy="give the path of a video or image file")
+            raise InvalidInput(f"{path.name} is not a regular file", remedy="give a video, an image or a folder")
         if status.st_size == 0:
             raise InvalidInput(f"{path.name} is empty (0 bytes)", remedy="copy or export it again")
         path.open("rb").close()
@@ -128,6 +133,7 @@ def _media_info(path: Path, facts: dict[str, Any]) -> MediaInfo:
         fps=fps,
         duration_s=float(facts["frames"] / fps) if fps else 0.0,
         sample_aspect=Fraction(facts.get("sample_aspect", 1)),
+        files=tuple(path / name for name in facts.get("files", ())),
         audio=tuple(facts.get("audio", ())),
         subtitles=tuple(facts.get("subtitles", ())),
         warnings=tuple(_warnings(facts)),
@@ -143,12 +149,14 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
         return found
     if facts["has_alpha"]:
         found.append("the alpha channel is dropped")
-    if facts["cover_art"]:
+    if facts.get("ignored"):
+        found.append(f"{facts['ignored']} files of the folder are no images and are ignored")
+    if facts.get("cover_art"):
         found.append("the cover art is dropped")
     if facts["pictures"] > 1:
         found.append(f"only the first of {facts['pictures']} video tracks is restored")
-    missing = facts["promised_frames"] - facts["frames"]
-    if facts["damage"]:
+    if facts.get("damage"):
+        missing = facts["promised_frames"] - facts["frames"]
         lost = f"; {missing} of {facts['promised_frames']} frames are missing" if missing > 0 else ""
         found.append(f"the file is damaged ({facts['damage']}){lost}")
     return found

@@ -12,7 +12,7 @@ def wants_exact(spec: TaskSpec) -> bool:
     return spec.width is not None or spec.height is not None
 
 
-def check(spec: TaskSpec) -> None:
+def check_sizes(spec: TaskSpec) -> None:
     """Raises InvalidParameter for sizes that contradict each other."""
     if wants_exact(spec):
         if spec.scale is not None:
@@ -22,7 +22,7 @@ def check(spec: TaskSpec) -> None:
             raise InvalidParameter(f"max_side={spec.max_side} is less than width or height", remedy="use one of them")
 
 
-def picture(height: int, width: int, spec: TaskSpec, sample_aspect: Fraction = Fraction(1)) -> tuple[int, int]:
+def picture_size(height: int, width: int, spec: TaskSpec, sample_aspect: Fraction = Fraction(1)) -> tuple[int, int]:
     """Height and width the source is brought to for `spec.width` x `spec.height`, which get square pixels.
 
     bars: it fits in; crop: it covers; stretch: it becomes just that. With one side alone, the other follows.
@@ -35,7 +35,7 @@ def picture(height: int, width: int, spec: TaskSpec, sample_aspect: Fraction = F
     return max(1, round(height * ratio)), max(1, round(shown * ratio))
 
 
-def frame(height: int, width: int, spec: TaskSpec) -> tuple[int, int]:
+def framed_size(height: int, width: int, spec: TaskSpec) -> tuple[int, int]:
     """Of the file's picture, from that of the restored one."""
     if spec.width is None or spec.height is None:
         return height, width

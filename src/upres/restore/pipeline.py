@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from upres.errors import MediaFailed
-from upres.media.decode import FrameReader, Reading, decoder_arguments
+from upres.media.decode import Reading, decoder_arguments
 from upres.media.encode import FrameWriter, Framing, encoder_arguments
 from upres.media.ffmpeg import ffmpeg_path
+from upres.media.folder import open_reader
 from upres.media.images import framed, read_image, write_image
 from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
@@ -90,7 +91,7 @@ def restore(
     Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what `report`
     and the model raise.
     """
-    info = probe(Path(spec.input_path))
+    info = probe(Path(spec.input_path), frame_rate=spec.frame_rate)
     output = output_for(spec, info)
     plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits,
                      even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
@@ -127,7 +128,7 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
     plan, begin = job.plan, segments.fresh
     lead_in = min(job.restorer.limits.lead_in, begin)
     first = begin - lead_in
-    reader = FrameReader(job.info, plan.block, dataclasses.replace(job.reading, first=first))
+    reader = open_reader(job.info, plan.block, dataclasses.replace(job.reading, first=first))
 
     def times(number: int, count: int) -> tuple[Sequence[int], Fraction]:
         assert reader.time_base is not None  # a frame was read

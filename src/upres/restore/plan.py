@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from upres.errors import InvalidParameter
 from upres.models.limits import Limits
-from upres.restore import framing
+from upres.restore.framing import check_sizes, framed_size, picture_size, wants_exact
 from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
@@ -88,8 +88,8 @@ def target_size(
 
 def resizing(source: Size, spec: TaskSpec, sample_aspect: Fraction = Fraction(1)) -> tuple[Size, ...]:
     """The sizes to resize to, one after the other."""
-    if framing.wants_exact(spec):
-        return (Size(*framing.picture(source.height, source.width, spec, sample_aspect)),)
+    if wants_exact(spec):
+        return (Size(*picture_size(source.height, source.width, spec, sample_aspect)),)
     if spec.scale is not None:
         scale = spec.scale
         if spec.max_side is not None:
@@ -103,10 +103,10 @@ def plan_clip(
     *, even: bool | None = None, sample_aspect: Fraction = Fraction(1),
 ) -> Plan:  # fmt: skip
     """Raises InvalidParameter."""
-    framing.check(spec)
+    check_sizes(spec)
     target = target_size(source, spec, kind, even=even, sample_aspect=sample_aspect)
     steps = resizing(source, spec, sample_aspect)
-    frame = Size(*framing.frame(target.height, target.width, spec))
+    frame = Size(*framed_size(target.height, target.width, spec))
     if (kind == "video" if even is None else even) and frame != frame.even():
         raise InvalidParameter(f"a size of {frame} cannot be written: the codec needs even sides",
                                remedy=f"use {frame.even()}, or ffv1 or a sequence of pictures")  # fmt: skip

@@ -185,7 +185,12 @@ class SegmentSink:
 
 
 def file_identity(path: Path) -> dict[str, object]:
-    """Tells whether a file is still the one it was: size, time of change, and the bytes at both ends."""
+    """Tells whether a file is still the one it was: size, time of change, and the bytes at both ends; of a folder's
+    files, names, sizes and times."""
+    if path.is_dir():
+        found = sorted((entry.name, entry.stat()) for entry in os.scandir(path))
+        listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
+        return {"sha256_of_listing": hashlib.sha256(json.dumps(listing).encode()).hexdigest()}
     status = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -17,7 +17,7 @@ def add_output_options(upscale: argparse.ArgumentParser) -> None:
     size.add_argument("--scale", type=float, help="times the input's size")
     size.add_argument("--width", type=int, help="exact width; without --height the aspect is kept")
     size.add_argument("--height", type=int, help="exact height; without --width the aspect is kept")
-    size.add_argument("--fit", choices=get_args(Fit), help=f"where width x height has another aspect ({default['fit']})")
+    size.add_argument("--fit", choices=get_args(Fit), help=f"if width x height has another aspect ({default['fit']})")
     size.add_argument("--max-side", type=int, help="no side of the result exceeds it")
     written = upscale.add_argument_group("how the result is written")
     written.add_argument("--codec", choices=get_args(Codec), help=f"of a video's picture ({default['codec']})")
