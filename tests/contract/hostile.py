@@ -164,7 +164,8 @@ TRAPS = (
     Trap("ten hours of black", made(*BLACK), quick=True), Trap("video of 16000x16000", made(*HUGE, name="a.mkv")),
     Trap("PNG of 12000x12000 in 20 KB", data("a.png", lambda: png(12_000, 12_000)), quick=True),
     Trap("PNG of 60000x60000", data("a.png", lambda: png(60_000, 60_000))),
-    Trap("PNG with a comment of 500 MB", data("a.png", lambda: png(64, 64, (b"zTXt", unpacking(500 << 20)))), quick=True),
+    Trap("PNG with a comment of 500 MB", data("a.png", lambda: png(64, 64, (b"zTXt", unpacking(500 << 20)))),
+         quick=True),
     Trap("PNG cut off", data("a.png", lambda: png(2000, 2000)[:200])),
 )  # fmt: skip
 
@@ -225,8 +226,9 @@ def spring(trap: Trap, folder: Path) -> Answer:
         listener.setblocking(False)
         given = trap.make(bait, bait / secret.name, listener.getsockname()[1])
         with opens_of(bait / secret.name) as opened:
-            child = subprocess.Popen([sys.executable, "-m", "tests.contract.hostile", "--submit", given], text=True,
-                                     stdout=subprocess.PIPE, env={**os.environ, "TRAP_DATA": str(folder / "data")})  # fmt: skip
+            command = [sys.executable, "-m", "tests.contract.hostile", "--submit", given]
+            environment = {**os.environ, "TRAP_DATA": str(folder / "data")}
+            child = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, env=environment)
             said = child.stdout.read() if child.stdout is not None else ""
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
@@ -236,7 +238,8 @@ def spring(trap: Trap, folder: Path) -> Answer:
             connected = True
         except BlockingIOError:
             connected = False
-    answer = json.loads(said) if said else {"code": f"died: {child.returncode}", "seconds": 0, "worker": False, "left": []}
+    died = {"code": f"died: {child.returncode}", "seconds": 0, "worker": False, "left": []}
+    answer = json.loads(said) if said else died
     return Answer(trap, peak_mb=usage.ru_maxrss // 1024, secret_opened=secret_opened, connected=connected, **answer)
 
 
@@ -254,8 +257,8 @@ def submit(given: str) -> int:
     worker = engine.gpu().worker_pid is not None
     engine.stop()
     engine.close()
-    left = [p.name for p in settings.data_dir.rglob("*")
-            if p.is_file() and not p.name.startswith("upres.sqlite3") and p.suffix not in (".lock", ".log")]  # fmt: skip
+    ours = ("upres.sqlite3", ".lock", ".log")
+    left = [p.name for p in settings.data_dir.rglob("*") if p.is_file() and not any(word in p.name for word in ours)]
     print(json.dumps({"code": code, "seconds": seconds, "worker": worker, "left": left}))
     return 0
 

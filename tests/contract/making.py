@@ -40,7 +40,8 @@ def clip(
     seconds: float = 1, sound: bool = False,
 ) -> Make:  # fmt: skip
     def make(folder: Path) -> Path:
-        ffmpeg(*picture(rate, size, seconds), *(tone(seconds) if sound else ()), *plain, *arguments, folder / name)
+        heard = (*tone(seconds), "-c:a", "aac") if sound else ()
+        ffmpeg(*picture(rate, size, seconds), *heard[:4], *plain, *heard[4:], *arguments, folder / name)
         return folder / name
 
     return make
@@ -49,7 +50,7 @@ def clip(
 def variable(name: str) -> Make:
     """Every third frame, then from frame 15 on every one: 5 + 9 = 14 frames in one second."""
     keep = "select='not(mod(n,3))*lt(n,15)+gte(n,15)'"
-    return clip(name, "-vf", keep, "-fps_mode", "vfr", "-c:a", "aac", sound=True)
+    return clip(name, "-vf", keep, "-fps_mode", "vfr", sound=True)
 
 
 def pause(folder: Path) -> Path:
