@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -21,17 +22,19 @@ from upres.fleet.slots import gpu_memory
 from upres.fleet.supervisor import Supervisor
 from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
+from upres.media.stills import still
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore
 from upres.queue.workers import WorkerTable
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.settings import Settings
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+from upres.tasks import Facts, GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
 START_S = 2.0  # of a worker and its model, roughly; only in estimates
 RECENT_TASKS = 20
+ALL_STATES = tuple(TaskState)
 
 
 class Engine(Protocol):
@@ -55,8 +58,19 @@ class Engine(Protocol):
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled at once, a running one within a window. Finished ones stay as they are."""
 
+    def remove(self, task_id: str) -> Task:
+        """Forgets a task and deletes its files, but for those at paths the caller chose: an input that was not
+        uploaded, an `output_path`. A running task is stopped first. Returns it as it was. Raises TaskNotFound.
+        """
+
     def output(self, task_id: str) -> Path:
         """The result's file. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
+
+    def preview(self, task_id: str) -> bytes:
+        """The result's first frame as JPEG. Raises what `output` raises, and InvalidInput, MediaFailed."""
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        """Tasks in any of these states, newest first; pages count from 1."""
 
     def queue(self) -> QueueStatus: ...
 
@@ -108,7 +122,8 @@ class LocalEngine:
         if spec.output_path is not None:
             update["output_path"] = str(_checked_output(spec, info))
         self._check_disk(info, output, plan)
-        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key)
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key,
+                      facts=_facts(info, plan))  # fmt: skip
         task = self._store.add(new)
         self.supervisor.ensure()
         return self.status(task.id)
@@ -132,6 +147,15 @@ class LocalEngine:
     def cancel(self, task_id: str) -> Task:
         return self._store.cancel(task_id)
 
+    def remove(self, task_id: str) -> Task:
+        """The row goes first: whatever the task's worker writes from then on is refused, and the worker tidies up."""
+        task = self._store.remove(task_id)
+        upload = Path(task.spec.input_path).parent
+        if upload.parent == self.settings.upload_dir and not self._store.reads(task.spec.input_path):
+            shutil.rmtree(upload, ignore_errors=True)
+        shutil.rmtree(self.settings.output_dir / task.id, ignore_errors=True)
+        return task
+
     def output(self, task_id: str) -> Path:
         task = self._store.get(task_id)
         if task.result is None:
@@ -140,6 +164,17 @@ class LocalEngine:
         if not path.is_file():
             raise OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again")
         return path
+
+    def preview(self, task_id: str) -> bytes:
+        path, task = self.output(task_id), self._store.get(task_id)
+        assert task.result is not None  # `output` found it completed
+        return still(path, task.kind, task.result.width, task.result.height)
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        self.supervisor.ensure()
+        found = self._store.page(states, page, page_size)
+        line = {task.id: task for task in self._line()}
+        return found.model_copy(update={"tasks": tuple(line.get(task.id, task) for task in found.tasks)})
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
@@ -158,8 +193,10 @@ class LocalEngine:
 
     def models(self) -> ModelList:
         row = self.supervisor.alive(self.supervisor.slots[0])
+        infos = self.catalog.infos()
         return ModelList(
-            models=tuple(info for info in self.catalog.infos() if info.installed), default=self.catalog.default().name,
+            models=tuple(info for info in infos if info.installed), default=self.catalog.default().name,
+            absent=tuple(info for info in infos if not info.installed),
             current=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
         )  # fmt: skip
@@ -196,6 +233,7 @@ class LocalEngine:
         return GpuStatus(
             cuda_available=bool(slot.uuid), gpu_name=slot.device_name if slot.uuid else None,
             vram_used_mb=memory.used_mb, vram_total_mb=memory.total_mb, device=slot.device,
+            gpu_count=sum(bool(slot.uuid) for slot in self.supervisor.slots),
             worker_pid=row.pid if row is not None else None,
             current_model=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
@@ -243,6 +281,14 @@ def open_engine(settings: Settings) -> Engine:
 
         return RemoteEngine(settings)
     return LocalEngine(settings)
+
+
+def _facts(info: MediaInfo, plan: Plan) -> Facts:
+    return Facts(
+        width=info.width, height=info.height, fps=float(info.fps), duration_s=info.duration_s,
+        size_bytes=info.path.stat().st_size, prepared_width=plan.source.width, prepared_height=plan.source.height,
+        output_width=plan.target.width, output_height=plan.target.height,
+    )  # fmt: skip
 
 
 def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:

@@ -70,6 +70,12 @@ class ModelNotFound(UpresError):
     code, http_status = "model_not_found", 404
 
 
+class ModelUnavailable(UpresError):
+    """An API that always runs one model cannot: its weights are not installed."""
+
+    code, http_status = "model_unavailable", 503
+
+
 class WeightsInvalid(UpresError):
     """A weights file does not hold what its model needs."""
 

@@ -19,6 +19,7 @@ class Settings:
     output_dir: Path
     upload_dir: Path
     model_dir: Path
+    flashvsr_model: str
     hub_url: str
     host: str
     port: int
@@ -106,6 +107,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("output_dir", "OUTPUT_FOLDER", _path, _under("outputs"), "<data>/outputs", "where results are written"),
     Setting("upload_dir", "UPLOAD_FOLDER", _path, _under("uploads"), "<data>/uploads", "where REST uploads are kept"),
     Setting("model_dir", "MODEL_DIR", _path, _under("models"), "<data>/models", "where weights files are looked for"),
+    Setting("flashvsr_model", "UPRES_FLASHVSR_MODEL", str, _fixed("flashvsr-v1.1-tiny-long"), "flashvsr-v1.1-tiny-long",
+            "model that runs what is sent to FlashVSR's REST API"),
     Setting("hub_url", "HF_ENDPOINT", _url, _fixed("https://huggingface.co"), "https://huggingface.co",
             "Hugging Face or a mirror of it, which `upres download` asks"),
     Setting("host", "UPRES_HOST", str, _fixed("127.0.0.1"), "127.0.0.1", "address `upres serve` binds"),

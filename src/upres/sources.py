@@ -24,9 +24,11 @@ class Source:
     pickle: bool = False
 
 
-def _hub(repository: str, name: str, sha256: str | None = None, *, file: str | None = None) -> Source:
+def _hub(
+    repository: str, name: str, sha256: str | None = None, *, file: str | None = None, pickle: bool = False
+) -> Source:
     """`file` is the publisher's name, if it is another than ours."""
-    return Source(name, (f"{HUB}/{repository}/resolve/main/{file if file is not None else name}",), sha256)
+    return Source(name, (f"{HUB}/{repository}/resolve/main/{file if file is not None else name}",), sha256, pickle)
 
 
 # Names are those of the public API. Its 7B fp8 files are had as what replaced them: with the last block in fp16, which
@@ -58,4 +60,27 @@ SEEDVR2 = (
     ), "fa07a14844314772266b66c3b95deb0027696d8fe7065721263db5176f45d799", pickle=True),
 )  # fmt: skip
 
-SOURCES: dict[str, Source] = {source.name: source for source in SEEDVR2}
+# Nobody has published checksums of these that we have seen; where a name has several URLs, they are the publisher's two
+# versions of a repository, which hold the same file.
+FLASHVSR = tuple(
+    source
+    for version, repository in (("v1.1", "JunhaoZhuang/FlashVSR-v1.1"), ("v1", "JunhaoZhuang/FlashVSR"))
+    for source in (
+        _hub(repository, f"flashvsr_{version}_dit.safetensors",
+             file="diffusion_pytorch_model_streaming_dmd.safetensors"),
+        _hub(repository, f"flashvsr_{version}_lq_proj.safetensors", file="LQ_proj_in.ckpt", pickle=True),
+        _hub(repository, f"flashvsr_{version}_tcdecoder.safetensors", file="TCDecoder.ckpt", pickle=True),
+    )
+)  # fmt: skip
+FLASHVSR_SHARED = (
+    Source("flashvsr_prompt.safetensors", (
+        "https://raw.githubusercontent.com/OpenImagingLab/FlashVSR/main/examples/WanVSR/prompt_tensor/posi_prompt.pth",
+        "https://modelscope.cn/models/kuohao/FlashVSR-v1.1/resolve/master/posi_prompt.pth",
+    ), pickle=True),
+    Source("wan2.1_vae.safetensors", (
+        f"{HUB}/JunhaoZhuang/FlashVSR-v1.1/resolve/main/Wan2.1_VAE.pth",
+        f"{HUB}/JunhaoZhuang/FlashVSR/resolve/main/Wan2.1_VAE.pth",
+    ), pickle=True),
+)  # fmt: skip
+
+SOURCES: dict[str, Source] = {source.name: source for source in (*SEEDVR2, *FLASHVSR, *FLASHVSR_SHARED)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -47,7 +49,9 @@ def _whole_number(value: object) -> object:
 
 
 class TaskSpec(BaseModel):
-    """The order for one restored file. Every default of the public APIs is written here and nowhere else."""
+    """The order for one restored file. Every default of the public APIs is written here and nowhere else, but for
+    those in which FlashVSR's API differs: they are in `FLASHVSR_API`, below.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,6 +59,8 @@ class TaskSpec(BaseModel):
     kind: MediaKind | None = None  # what the caller says the file is; None accepts either
     resolution: Annotated[int, Field(ge=16, le=16384)] = 1080  # target short side, pixels
     scale: Annotated[float, Field(ge=1, le=8)] | None = None  # times the input's size, instead of resolution
+    preprocess_width: Annotated[int, Field(ge=128, le=16384)] | None = None  # the input is brought to it first
+    preserve_aspect_ratio: bool = True  # False: what is beyond multiples of 128 pixels is cut off, evenly all round
     batch_size: Annotated[int, Field(ge=1, le=1025), AfterValidator(_frames_per_window)] = 5
     dit_model: str | None = None  # None and "default" mean the catalogue's default
     color_correction: ColorCorrection = "lab"
@@ -79,6 +85,12 @@ class TaskSpec(BaseModel):
     frame_rate: Annotated[float, Field(gt=0, le=1000)] = 24.0  # of a folder of images
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?
+
+
+FLASHVSR_API: Mapping[str, object] = MappingProxyType({  # an order made there, unless it says otherwise
+    "scale": 2.0, "preprocess_width": 640, "preserve_aspect_ratio": False, "seed": 0, "color_correction": "adain",
+    "kind": "video",
+})  # fmt: skip
 
 
 def order(**values: object) -> TaskSpec:
@@ -128,6 +140,7 @@ class Result(BaseModel):
     model: str  # the model that really ran
     device: str
     process_time_s: float
+    restore_time_s: float | None = None  # of it, without loading the model
     warnings: tuple[str, ...] = ()
 
     @property
@@ -137,6 +150,22 @@ class Result(BaseModel):
     @property
     def output_resolution(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class Facts(BaseModel):
+    """What submit learnt of the input, and what will become of it. Sizes in pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int
+    height: int
+    fps: float  # 0 for an image
+    duration_s: float
+    size_bytes: int
+    prepared_width: int  # what the model's work begins with: the input, or what `preprocess_width` makes of it
+    prepared_height: int
+    output_width: int
+    output_height: int
 
 
 class Task(BaseModel):
@@ -149,6 +178,7 @@ class Task(BaseModel):
     kind: MediaKind
     model: str  # the catalogue name `spec.dit_model` resolved to at submit
     state: TaskState
+    facts: Facts | None = None  # None: of a remote server's task, or an older program's
     progress: Progress = Progress()
     created_at: float
     started_at: float | None = None
@@ -163,6 +193,16 @@ class Task(BaseModel):
     @property
     def percent(self) -> int:
         return 100 if self.state is TaskState.COMPLETED else self.progress.percent
+
+
+class TaskPage(BaseModel):
+    """Some tasks, newest first, of the `total` that were asked for; and how many there are in each state."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: tuple[Task, ...]
+    total: int
+    counts: dict[TaskState, int]
 
 
 class QueueStatus(BaseModel):
@@ -187,6 +227,7 @@ class GpuStatus(BaseModel):
     gpu_name: str | None
     vram_used_mb: int
     vram_total_mb: int
+    gpu_count: int = 0  # that workers may use
     device: str  # "cuda:<uuid>" or "cpu"
     worker_pid: int | None  # None when no worker is alive
     current_model: str | None
@@ -207,13 +248,16 @@ class ModelInfo(BaseModel):
     vram: str
     variant: str
     desc: dict[str, str]  # language -> one line
+    best_for: str = ""  # what to choose it for, and why
     installed: bool
+    missing: tuple[str, ...] = ()  # files
 
 
 class ModelList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     models: tuple[ModelInfo, ...]  # installed ones
+    absent: tuple[ModelInfo, ...] = ()  # known ones that are not
     default: str
     current: str | None
     loading_model: str | None

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
 MORE_PARAMS = {f"params.{name}" for name in ("vae_tiling", "vae_quality")}
 ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/gpu/status": {"device", "worker_pid"},
+    "GET /api/models": {"models[].best_for"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
         "kind", "model", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps", *MORE_PARAMS},

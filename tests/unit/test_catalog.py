@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from upres.catalog import MODELS, SEEDVR2_MODELS, SEEDVR2_TEXT, SEEDVR2_VAE, Catalog
+from upres.catalog import MODELS, Catalog
+from upres.catalog.flashvsr import FLASHVSR_MODELS
+from upres.catalog.seedvr2 import SEEDVR2_MODELS, SEEDVR2_TEXT, SEEDVR2_VAE
 from upres.errors import ModelNotFound
 
 DOCUMENTED = """
@@ -67,7 +69,7 @@ def test_the_default_is_the_documented_one_or_the_nearest_installed(
 
 
 def test_every_model_can_be_the_default_when_it_is_alone(tmp_path: Path) -> None:
-    for number, model in enumerate(SEEDVR2_MODELS):
+    for number, model in enumerate((*SEEDVR2_MODELS, FLASHVSR_MODELS[0])):
         folder = tmp_path / str(number)
         folder.mkdir()
         assert install(folder, *model.files).default() is model

@@ -28,6 +28,9 @@ HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
 FIRST_FRAME_PACKETS = 1000  # a stream cut in mid-GOP begins with packets that decode to nothing; give up after these
 MAX_RATE = 1000  # frames per second; a higher value is a timestamp quirk, not a rate
+IN_USE = [Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 48, 100, 120)] + [
+    Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)
+]
 # ISO/IEC 23091-2 code points, spelled as ffmpeg spells them
 PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
              10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}  # fmt: skip
@@ -342,8 +345,8 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
     usual = statistics.median(steps)
     variable = max(abs(step - usual) for step in steps) > max(2, usual / 10)  # 2: two roundings of the time base
     if not variable:
-        ladder = [Fraction(n) for n in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
-        for rate in [*stated, *ladder]:
+        # a container of milliseconds states an average that is only near: one that is in use goes before it
+        for rate in [*(rate for rate in stated if rate in IN_USE), *stated, *IN_USE]:
             if abs((count - 1) / rate / base - span) <= 2:
                 return rate, False
     duration = span * base * Fraction(count, count - 1) if not variable or not last else (span + last) * base

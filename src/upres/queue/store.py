@@ -6,12 +6,12 @@ import secrets
 import sqlite3
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from upres.errors import TaskCancelled, TaskLost, TaskNotFound
 from upres.queue.database import Database
-from upres.tasks import Failure, MediaKind, Progress, Result, Task, TaskSpec, TaskState
+from upres.tasks import Facts, Failure, MediaKind, Progress, Result, Task, TaskPage, TaskSpec, TaskState
 
 ID_LENGTH = 8
 ID_LETTERS = string.digits + string.ascii_lowercase
@@ -28,6 +28,7 @@ class NewTask:
     pixels: int
     key: str | None = None
     priority: int = 0
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class TaskStore:
             values = (
                 _free_id(tx), new.key, new.spec.model_dump_json(), new.kind, new.model, new.frames, new.pixels,
                 new.priority, Progress(frames_total=new.frames).model_dump_json(), time.time(),
+                new.facts.model_dump_json() if new.facts is not None else None,
             )  # fmt: skip
             row = tx.execute(
                 "INSERT INTO tasks (id, idempotency_key, spec, kind, model, frames, pixels, priority, progress,"
-                " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *", values,
+                " created_at, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *", values,
             ).fetchone()  # fmt: skip
             return _task(row)
 
@@ -96,6 +98,15 @@ class TaskStore:
         )
         return [_task(row) for row in rows]
 
+    def page(self, states: Collection[TaskState], page: int, page_size: int) -> TaskPage:
+        """Newest first; pages count from 1."""
+        counts = self.totals()
+        wanted = ", ".join("?" * len(states))
+        rows = self._db.query(f"SELECT * FROM tasks WHERE state IN ({wanted}) ORDER BY seq DESC LIMIT ? OFFSET ?",
+                              *states, page_size, (page - 1) * page_size)  # fmt: skip
+        total = sum(counts.get(state, 0) for state in states)
+        return TaskPage(tasks=tuple(_task(row) for row in rows), total=total, counts=counts)
+
     def totals(self) -> dict[TaskState, int]:
         rows = self._db.query("SELECT state, count(*) FROM tasks GROUP BY state")
         return {TaskState(row[0]): row[1] for row in rows}
@@ -114,6 +125,20 @@ class TaskStore:
                 return _task(row)
             return _task(tx.execute(f"UPDATE tasks SET {change} WHERE id = ? RETURNING *",
                                     (time.time(), task_id)).fetchone())  # fmt: skip
+
+    def remove(self, task_id: str) -> Task:
+        """Forgets a task in any state; returns what it was. A worker that runs it loses it at its next write, and
+        leaves no file. Raises TaskNotFound.
+        """
+        with self._db.write() as tx:
+            row = tx.execute("DELETE FROM tasks WHERE id = ? RETURNING *", (task_id,)).fetchone()
+        if row is None:
+            raise _missing(task_id)
+        return _task(row)
+
+    def reads(self, path: str) -> bool:
+        """Whether a task's input is at `path`."""
+        return bool(self._db.query("SELECT EXISTS (SELECT 1 FROM tasks WHERE spec ->> '$.input_path' = ?)", path)[0][0])
 
     # ---- workers ----------------------------------------------------------------------------------------------
 
@@ -237,6 +262,7 @@ def _task(row: sqlite3.Row) -> Task:
     return Task(
         id=row["id"], spec=TaskSpec.model_validate_json(row["spec"]), kind=row["kind"], model=row["model"],
         state=TaskState(row["state"]), progress=Progress.model_validate_json(row["progress"]),
+        facts=Facts.model_validate_json(row["facts"]) if row["facts"] is not None else None,
         created_at=row["created_at"], started_at=row["started_at"], completed_at=row["completed_at"],
         attempt=row["attempt"], cancel_requested=bool(row["cancel"]),
         failure=Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None,

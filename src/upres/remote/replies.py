@@ -160,6 +160,7 @@ class ModelReply(Reply):
     vram: str = ""
     variant: str = ""
     desc: dict[str, str] = {}
+    best_for: str = ""  # addition
 
 
 class ModelsReply(Reply):

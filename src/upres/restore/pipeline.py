@@ -36,7 +36,18 @@ from upres.restore.framing import wants_exact
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.segments import Piece, Segments, SegmentSink, file_identity
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import Samples, crop, enlarge, pad, pad_black, to_bytes, to_model, to_pixels, to_words
+from upres.restore.tensors import (
+    Samples,
+    crop,
+    enlarge,
+    middle,
+    pad,
+    pad_black,
+    to_bytes,
+    to_model,
+    to_pixels,
+    to_words,
+)
 from upres.tasks import Phase, Progress, TaskSpec
 from upres.version import __version__
 
@@ -73,6 +84,10 @@ class Job:
         if frame == self.plan.target:
             return None
         return Framing(frame.width, frame.height, bars=self.spec.fit != "crop")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*self.info.warnings, *self.output.warnings, *self.plan.notes)
 
     @property
     def sample_aspect(self) -> Fraction:
@@ -119,7 +134,7 @@ def _restore_video(
     lost = assemble(job.info, segments, path, job.output)
     ending = segments.ending
     assert ending is not None  # written by now
-    warnings = (*job.info.warnings, *job.output.warnings, *ending.warnings, *lost)
+    warnings = (*job.warnings, *ending.warnings, *lost)
     return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings)
 
 
@@ -158,7 +173,7 @@ def _pieces(job: Job, blocks: Iterable[Samples], begin: int, lead_in: int, missi
     restorer = job.restorer
     stream = open_stream(job.plan, job.spec, restorer, lead_in)
     fresh, ahead, number = begin, deque[int](), begin
-    pixels = (to_pixels(block, restorer.device) for block in blocks)
+    pixels = (_prepared(block, job) for block in blocks)
     for frames in restored_pixels(pixels, job.plan, job.spec, restorer, stream=stream, lead_in=lead_in):
         if isinstance(stream, Forgetful):
             ahead.append(begin + stream.fresh)
@@ -199,15 +214,18 @@ def _restore_image(job: Job, path: Path, report: Report) -> Outcome:
     done.add(1)
     done.phase("finishing")
     write_image(path, framed(picture, job.framing), job.output)
-    return Outcome(job.plan.frame, 1, job.output.suffix, (*job.info.warnings, *job.output.warnings))
+    return Outcome(job.plan.frame, 1, job.output.suffix, job.warnings)
 
 
 def _restored_image(job: Job, image: Samples, spec: TaskSpec) -> Samples:
     """`H W C` -> the same of the target's size, contiguous."""
-    pixels = [to_pixels(image[None], job.restorer.device)]
-    (restored,) = restored_pixels(pixels, job.plan, spec, job.restorer)
+    (restored,) = restored_pixels([_prepared(image[None], job)], job.plan, spec, job.restorer)
     (picture,) = to_words(restored) if job.output.deep else to_bytes(restored)
     return cast(Samples, picture)
+
+
+def _prepared(block: Samples, job: Job) -> Tensor:
+    return enlarge(to_pixels(block, job.restorer.device), (job.plan.source,))
 
 
 def open_stream(plan: Plan, spec: TaskSpec, restorer: Restorer, lead_in: int = 0) -> Stream:
@@ -224,7 +242,7 @@ def restored_pixels(
     blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer,
     *, stream: Stream | None = None, lead_in: int = 0,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """`T C H W`, [0, 1], of the source's size -> `T C H W`, [-1, 1] about, of the target's; N in = N out, in order.
+    """`T C H W`, [0, 1], of the plan's source -> `T C H W`, [-1, 1] about, of its target; N in = N out, in order.
 
     A fourth channel is alpha: it is enlarged along the edges of the restored picture. Nothing comes back for the first
     `lead_in` frames, as `stream` was opened for. Raises MediaFailed if the model gives more or fewer frames than due.
@@ -236,10 +254,13 @@ def restored_pixels(
         if len(output) > len(waiting):
             raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
         source = torch.stack([waiting.popleft() for _ in range(len(output))])
-        picture = crop(output, plan.target)
-        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan, restorer.limits))
+        picture = crop(output, plan.target, plan.origin)
+        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan))
         if source.shape[1] == 4:
-            return torch.cat((colored, to_model(guided_alpha(source[:, 3:], picture))), dim=1)
+            alpha = source[:, 3:]
+            if plan.kept != plan.enlarged:
+                alpha = middle(enlarge(alpha, plan.steps), plan.kept)
+            return torch.cat((colored, to_model(guided_alpha(alpha, picture))), dim=1)
         return colored
 
     for block in blocks:
@@ -254,15 +275,15 @@ def restored_pixels(
 
 
 def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
-    pixels = enlarge(source, plan.steps) if limits.takes == "target" else source
     padding = pad_black if limits.padding == "black" else pad
-    return to_model(padding(pixels, plan.model_input))
+    if limits.takes == "source":
+        return to_model(padding(source, plan.model_input))
+    return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
 
 
-def _style(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
+def _style(source: Tensor, plan: Plan) -> Tensor:
     """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
-    steps = plan.steps if limits.takes == "target" else (plan.target,)
-    return to_model(crop(enlarge(source, steps), plan.target))
+    return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
 
 
 class _Meter:

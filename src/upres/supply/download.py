@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 from filelock import FileLock, Timeout
 
-from upres.catalog import MODELS, Catalog, Model
+from upres.catalog import MODELS, Catalog
+from upres.catalog.model import Model
 from upres.errors import DownloadFailed, ModelNotFound
 from upres.settings import Settings
 from upres.sources import HUB, SOURCES, Source

@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -22,6 +23,11 @@ from upres.engine import Engine
 from upres.errors import InvalidParameter, UpresError
 from upres.settings import Settings
 
+MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
+               ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
+               ".m4s": "video/iso.segment", ".mpg": "video/mpeg", ".mpeg": "video/mpeg",
+               ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+               ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 JSON_BODY_BYTES = 64 * 1024
 HEAR_ON_S = 2.0
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
@@ -72,6 +78,10 @@ class BodyRefused(Exception):
 
 class Download(FileResponse):
     """A file, whole or by ranges; a range that cannot be served is a problem like any other, not plain text."""
+
+    def __init__(self, path: Path) -> None:
+        kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        super().__init__(path, media_type=kind, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None

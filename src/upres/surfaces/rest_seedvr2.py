@@ -22,9 +22,6 @@ OUTPUT_FIELDS = ("scale", "width", "height", "fit", "max_side", "codec", "output
                  "bit_depth", "encoder", "interlaced", "strict")  # additions  # fmt: skip
 FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind",
                *OUTPUT_FIELDS)  # fmt: skip
-MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
-               ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 
 
 class Health(BaseModel):
@@ -135,6 +132,4 @@ def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
 
 @get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)
 def download(task_id: str, engine: EngineDep) -> FileResponse:
-    path = engine.output(task_id)
-    media_type = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return Download(path, media_type=media_type, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
+    return Download(engine.output(task_id))

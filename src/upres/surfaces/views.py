@@ -232,6 +232,7 @@ class ModelView(BaseModel):
     vram: str
     variant: str
     desc: dict[str, str]
+    best_for: str  # addition
 
 
 class Models(BaseModel):

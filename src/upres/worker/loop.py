@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 
 import torch
 
 from upres.catalog import Catalog
-from upres.errors import OutOfMemory, TaskCancelled, TaskLost, UpresError
+from upres.errors import OutOfMemory, TaskCancelled, TaskLost, TaskNotFound, UpresError
 from upres.queue.database import Database
 from upres.queue.store import Claim, Price, TaskStore
 from upres.queue.workers import WorkerTable
 from upres.settings import Settings
-from upres.tasks import Failure, Progress
+from upres.tasks import Failure, Progress, Task
 from upres.version import __version__
 from upres.worker.residency import Residency
-from upres.worker.run import run_task, sweep_work
+from upres.worker.run import own_folder, run_task, sweep_work
 
 POLL_S = 0.2
 REPORT_EVERY_S = 0.5
@@ -108,13 +110,13 @@ class Worker:
             self._workers.measured(task.model, self._device_name, Price(done.result.frames, done.pixels), done.seconds)
             log.info("task %s completed: %s", task.id, done.result.output_path)
         except TaskCancelled:
-            self._store.end_cancelled(claim)
             log.info("task %s cancelled", task.id)
+            self._end(claim, self._store.end_cancelled)
         except TaskLost:
-            log.warning("task %s was taken over by another worker", task.id)
+            self._lose(task)
         except Stopped:
-            self._store.give_back(claim)
             log.info("task %s given back", task.id)
+            self._end(claim, self._store.give_back)
         except UpresError as error:
             self._fail(claim, error)
         except torch.OutOfMemoryError as error:
@@ -127,10 +129,22 @@ class Worker:
 
     def _fail(self, claim: Claim, error: UpresError) -> None:
         log.warning("task %s failed: %s: %s", claim.task.id, error.code, error)
+        self._end(claim, lambda claim: self._store.fail(claim, _failure(error)))
+
+    def _end(self, claim: Claim, write: Callable[[Claim], None]) -> None:
         try:
-            self._store.fail(claim, _failure(error))
+            write(claim)
         except TaskLost:
-            log.warning("task %s was taken over by another worker", claim.task.id)
+            self._lose(claim.task)
+
+    def _lose(self, task: Task) -> None:
+        """To another worker, or for good: then nobody else tidies up after it."""
+        try:
+            self._store.get(task.id)
+            log.warning("task %s was taken over by another worker", task.id)
+        except TaskNotFound:
+            shutil.rmtree(own_folder(task, self._settings), ignore_errors=True)
+            log.info("task %s was removed", task.id)
 
     def _reporter(self, claim: Claim) -> _Reporter:
         return _Reporter(self._store, claim, self._stopping)

@@ -53,7 +53,7 @@ def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: 
     final = _final_path(task, outcome, seconds, settings)
     result = Result(
         output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
-        model=task.model, device=device_name, process_time_s=time.time() - task.started_at,
+        model=task.model, device=device_name, process_time_s=time.time() - task.started_at, restore_time_s=seconds,
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
@@ -77,10 +77,15 @@ def sweep_work(settings: Settings, wanted: Callable[[str], bool]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def own_folder(task: Task, settings: Settings) -> Path:
+    """Where a task's results lie unless its order says otherwise."""
+    return settings.output_dir / task.id
+
+
 def _part_path(claim: Claim, settings: Settings) -> Path:
     """Beside the final file, so that publishing is a rename. Leftovers of dead attempts are swept first."""
     task = claim.task
-    folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else settings.output_dir / task.id
+    folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else own_folder(task, settings)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f".{task.id}.*.part*"):
         old.unlink(missing_ok=True)
@@ -96,7 +101,7 @@ def _final_path(task: Task, outcome: Outcome, seconds: float, settings: Settings
     model = task.model.removeprefix("seedvr2_ema_").removesuffix(".safetensors").removesuffix(".gguf")
     name = (f"{stem}_{model}_{min(target.height, target.width)}p_b{spec.batch_size}_c{spec.color_correction}"
             f"_s{spec.seed}_{round(seconds)}s{outcome.suffix}")  # fmt: skip
-    return settings.output_dir / task.id / name
+    return own_folder(task, settings) / name
 
 
 def _publish(part: Path, final: Path, replace: bool) -> None:
