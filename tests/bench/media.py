@@ -92,7 +92,8 @@ def bench(source: Path, folder: Path, codec: str, count: int) -> None:
     print(f"{info.width}x{info.height}, {count} frames, {codec}, {output.bits} bits")
     for step in (decode, copy, encode, all_of_it):
         cost = costs(step)
-        print(f"  {step.__name__:10} {cost.cpu_s / count * 1000:7.1f} ms of CPU a frame, {count / cost.cpu_s:7.1f} frames/s "
+        per_core = count / cost.cpu_s
+        print(f"  {step.__name__:10} {1000 / per_core:7.1f} ms of CPU a frame, {per_core:7.1f} frames/s "
               f"and core, {count / cost.wall_s:6.1f} frames/s here")  # fmt: skip
 
 

@@ -28,6 +28,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
 FIRST_FRAME_PACKETS = 1000  # a stream cut in mid-GOP begins with packets that decode to nothing; give up after these
 MAX_RATE = 1000  # frames per second; a higher value is a timestamp quirk, not a rate
+SAME_RATE = 1e-5  # a hundredth of what lies between 24 and 24000/1001
 IN_USE = [Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 48, 100, 120)] + [
     Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)
 ]
@@ -336,6 +337,11 @@ def hints(stream: Any) -> list[Fraction]:
     return [Fraction(rate) for rate in stated if rate and 0 < rate <= MAX_RATE]
 
 
+def in_use(rate: Fraction) -> Fraction:
+    """Matroska states nanoseconds a frame, and so only nearly what was meant: 19001/317 for 60000/1001."""
+    return next((known for known in IN_USE if abs(rate / known - 1) < SAME_RATE), rate)
+
+
 def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fraction]) -> tuple[Fraction, bool]:
     """Frames per second and whether the rate varies, from sorted times in ticks of `base` seconds."""
     stated, count, span = list(stated), len(times), times[-1] - times[0]
@@ -345,8 +351,7 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
     usual = statistics.median(steps)
     variable = max(abs(step - usual) for step in steps) > max(2, usual / 10)  # 2: two roundings of the time base
     if not variable:
-        # a container of milliseconds states an average that is only near: one that is in use goes before it
-        for rate in [*(rate for rate in stated if rate in IN_USE), *stated, *IN_USE]:
+        for rate in [*map(in_use, stated), *IN_USE]:
             if abs((count - 1) / rate / base - span) <= 2:
                 return rate, False
     duration = span * base * Fraction(count, count - 1) if not variable or not last else (span + last) * base
