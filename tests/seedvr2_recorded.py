@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
+from upres.models.seedvr2.dit import Dit
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDERS = (REPOSITORY / "tests" / "golden" / "seedvr2", REPOSITORY.parent / "shared" / "golden" / "seedvr2")

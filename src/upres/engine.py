@@ -10,21 +10,22 @@ from typing import Protocol
 
 from upres.catalog import Catalog
 from upres.errors import (
-    DiskFull,
     FileMissing,
     InvalidParameter,
     OutputMissing,
     TaskNotCompleted,
+    TaskNotFinished,
     UnsupportedMedia,
     WorkerFailed,
 )
 from upres.fleet.slots import gpu_memory
-from upres.fleet.supervisor import Supervisor
-from upres.media.output import Output, output_for
+from upres.fleet.supervisor import WORKER_MODULE, Supervisor
+from upres.limits import beneath, check_disk, check_key, check_priority, check_size
+from upres.media.output import output_for
 from upres.media.probe import MediaInfo, probe
 from upres.media.stills import still
 from upres.queue.database import Database
-from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.store import NewTask, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.settings import Settings
@@ -40,10 +41,12 @@ ALL_STATES = tuple(TaskState)
 class Engine(Protocol):
     """The verbs of Upres. `LocalEngine` works on this machine's store, `remote.RemoteEngine` on another server."""
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         """Checks the order, stores it durably and returns at once. The same `key` returns the same task.
 
-        Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, ModelNotFound, DiskFull, StoreUnusable.
+        Tasks of a higher `priority` (-100…100) run first, those of the same in the order of their submits; while
+        higher ones keep coming, lower ones wait. Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter,
+        ModelNotFound, PathRefused, TaskTooLarge, QueueFull, DiskFull, StoreUnusable.
         """
 
     def status(self, task_id: str) -> Task:
@@ -57,6 +60,9 @@ class Engine(Protocol):
 
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled at once, a running one within a window. Finished ones stay as they are."""
+
+    def retry(self, task_id: str) -> Task:
+        """Submits a finished task's order again, as a new task. Raises TaskNotFound, TaskNotFinished, and as submit."""
 
     def remove(self, task_id: str) -> Task:
         """Forgets a task and deletes its files, but for those at paths the caller chose: an input that was not
@@ -91,24 +97,27 @@ class Engine(Protocol):
 class LocalEngine:
     """The engine on this machine's store and workers. Any number of processes may hold one."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises StoreUnusable, InvalidSetting."""
+    def __init__(self, settings: Settings, worker: str = WORKER_MODULE) -> None:
+        """`worker` is the module that runs tasks. Raises StoreUnusable, InvalidSetting."""
         database = Database(settings.data_dir / "upres.sqlite3")
         self.settings = settings
         self.catalog = Catalog(settings.model_dir)
         self._database = database
         self._store, self._workers = TaskStore(database), WorkerTable(database)
-        self.supervisor = Supervisor(settings, self._store, self._workers)
+        self.supervisor = Supervisor(settings, self._store, self._workers, worker)
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
         self.supervisor.close()
         self._database.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
-        path = Path(spec.input_path).expanduser().absolute()
-        if not path.exists():
-            raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
+        check_key(key)
+        check_priority(priority)
+        known = self._store.keyed(key) if key is not None else None
+        if known is not None:
+            return self.status(known.id)
+        path = beneath(Path(spec.input_path), self.settings.all_roots)
         info = probe(path, max_s=self.settings.max_hours * 3600, frame_rate=spec.frame_rate)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}
@@ -120,20 +129,27 @@ class LocalEngine:
                          even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
         update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
         if spec.output_path is not None:
-            update["output_path"] = str(_checked_output(spec, info))
-        self._check_disk(info, output, plan)
-        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key,
+            update["output_path"] = str(_checked_output(spec, info, self.settings.all_roots))
+        price = Price(info.frames, plan.target.pixels)
+        check_size(price, self.settings)
+        check_disk(output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s), info.kind, self.settings)
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
                       facts=_facts(info, plan))  # fmt: skip
-        task = self._store.add(new)
-        self.supervisor.ensure()
+        task = self._store.add(new, self.settings.max_queued)
+        self.supervisor.ensure(at_once=True)
         return self.status(task.id)
+
+    def retry(self, task_id: str) -> Task:
+        task = self._store.get(task_id)
+        if not task.state.finished:
+            raise TaskNotFinished(f"task {task_id} is {task.state}", remedy="wait for it, or cancel it first")
+        return self.submit(task.spec)
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
         task = self._store.get(task_id)
-        if task.state.finished:
-            return task
-        return next((t for t in self._line() if t.id == task_id), task)
+        place = self._places().get(task_id) if not task.state.finished else None
+        return task if place is None else task.model_copy(update=place)
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -173,12 +189,14 @@ class LocalEngine:
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         self.supervisor.ensure()
         found = self._store.page(states, page, page_size)
-        line = {task.id: task for task in self._line()}
-        return found.model_copy(update={"tasks": tuple(line.get(task.id, task) for task in found.tasks)})
+        places = self._places()
+        return found.model_copy(update={"tasks": tuple(task.model_copy(update=places.get(task.id, {}))
+                                                       for task in found.tasks)})  # fmt: skip
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        line, totals = self._line(), self._store.totals()
+        places, totals = self._places(), self._store.totals()
+        line = [task.model_copy(update=places.get(task.id, {})) for task in self._store.unfinished()]
         times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
@@ -228,8 +246,7 @@ class LocalEngine:
     def gpu(self) -> GpuStatus:
         self.supervisor.ensure()
         slot = self.supervisor.slots[0]
-        row, memory = self.supervisor.alive(slot), gpu_memory(slot)
-        running = [task.id for task in self._line() if task.state is TaskState.PROCESSING]
+        row, memory, resting = self.supervisor.alive(slot), gpu_memory(slot), self.supervisor.quarantine(slot)
         return GpuStatus(
             cuda_available=bool(slot.uuid), gpu_name=slot.device_name if slot.uuid else None,
             vram_used_mb=memory.used_mb, vram_total_mb=memory.total_mb, device=slot.device,
@@ -237,41 +254,33 @@ class LocalEngine:
             worker_pid=row.pid if row is not None else None,
             current_model=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
-            current_task=running[0] if running else None,
+            current_task=self._workers.pulse(slot.name).task_id,
+            quarantined_until=resting.until if resting is not None else None,
+            fault=resting.what if resting is not None else None,
         )  # fmt: skip
 
-    def _line(self) -> list[Task]:
-        """Unfinished tasks in order, each with its position and the time until it is done."""
-        line, ahead_s = [], 0.0
-        lanes = len(self.supervisor.slots)
-        for position, (task, price) in enumerate(self._store.unfinished(), start=1):
-            ahead_s += self._remaining_s(task, price) / lanes
-            line.append(task.model_copy(update={"queue_position": position, "estimated_wait_s": ahead_s}))
-        return line
+    def _places(self) -> dict[str, dict[str, object]]:
+        """Of every unfinished task its position and the time until it is done, in seconds."""
+        places: dict[str, dict[str, object]] = {}
+        rates: dict[tuple[str, int], float] = {}
+        lanes, ahead_s = len(self.supervisor.slots), 0.0
+        for position, waiting in enumerate(self._store.line(), start=1):
+            ahead_s += self._remaining_s(waiting, rates) / lanes
+            places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
+        return places
 
-    def _remaining_s(self, task: Task, price: Price) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model."""
-        left = price.frames - task.progress.frames_done
-        if task.progress.fps > 0:
-            return left / task.progress.fps
-        rate = self._workers.pixels_per_s(task.model, price.pixels)
-        if rate is None:
-            rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
-        return START_S + left * price.pixels / rate
-
-    def _check_disk(self, info: MediaInfo, output: Output, plan: Plan) -> None:
-        """A result is on disk twice before it is published: in segments, and joined."""
-        whole = output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s)
-        needs = {self.settings.output_dir: whole, self.settings.work_dir: 2 * whole if output.codec else 0}
-        for folder, need_bytes in needs.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            free_mb, need_mb = shutil.disk_usage(folder).free // 2**20, need_bytes // 2**20
-            if free_mb < need_mb + self.settings.disk_reserve_mb:
-                reserve = f"{self.settings.disk_reserve_mb} MB"
-                raise DiskFull(f"{free_mb} MB are free in {folder.name}, the result needs about {need_mb} MB, "
-                               f"the reserve is {reserve}",
-                               remedy="free space, choose a smaller size or a codec that needs less, or set "
-                               "OUTPUT_FOLDER, UPRES_WORK_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, int], float]) -> float:
+        """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
+        left = waiting.price.frames - waiting.progress.frames_done
+        if waiting.progress.fps > 0:
+            return left / waiting.progress.fps
+        kind = (waiting.model, waiting.price.pixels)
+        if kind not in rates:
+            measured = self._workers.pixels_per_s(*kind)
+            on_gpu = bool(self.supervisor.slots[0].uuid)
+            rates[kind] = (measured if measured is not None
+                           else self.catalog.expected_pixels_per_s(waiting.model, on_gpu=on_gpu))  # fmt: skip
+        return START_S + left * waiting.price.pixels / rates[kind]
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -291,11 +300,12 @@ def _facts(info: MediaInfo, plan: Plan) -> Facts:
     )  # fmt: skip
 
 
-def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
-    """Raises InvalidParameter, FileMissing."""
+def _checked_output(spec: TaskSpec, info: MediaInfo, roots: tuple[Path, ...]) -> Path:
+    """Raises InvalidParameter, FileMissing, PathRefused."""
     path = Path(str(spec.output_path)).expanduser().absolute()
     if not path.parent.is_dir():
         raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
+    path = beneath(path.parent, roots) / path.name
     if path.exists() and not spec.overwrite:
         raise InvalidParameter(f"{path} exists", remedy="allow overwriting or choose another name")
     if path == info.path.absolute() or (path.exists() and path.samefile(info.path)):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from upres.errors import InvalidSetting
+
+TOKEN = "UPRES_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,16 @@ class Settings:
     work_dir: Path
     segment_frames: int
     max_hours: float
+    token: str = field(repr=False)
+    roots: tuple[Path, ...]
+    max_queued: int
+    max_gigapixels: float
+    stall_timeout_s: float
+    quarantine_s: float
+    keep_outputs_days: float
+    keep_uploads_days: float
+    keep_gb: float
+    vram_limit_mb: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -49,14 +64,18 @@ class Settings:
             try:
                 values[row.field] = row.read(text) if text else row.default(values)
             except ValueError as error:
-                raise InvalidSetting(f"{row.variable}={text!r}: {error}", remedy=row.meaning) from error
+                shown = "…" if row.secret else repr(text)
+                raise InvalidSetting(f"{row.variable}={shown}: {error}", remedy=row.meaning) from error
         return cls(**values)  # type: ignore[arg-type]
 
+    @property
+    def all_roots(self) -> tuple[Path, ...]:
+        """Where inputs and outputs of tasks may lie; empty: anywhere."""
+        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
 
     def to_env(self) -> dict[str, str]:
-        """The environment that `from_env` reads back as these settings: how a worker gets its starter's."""
-        values = ((row.variable, getattr(self, row.field)) for row in SETTINGS)
-        return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values}
+        """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
+        return {row.variable: row.write(getattr(self, row.field)) for row in SETTINGS if not row.secret}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +86,8 @@ class Setting:
     default: Callable[[dict[str, object]], object]  # gets the fields read so far
     shown_default: str
     meaning: str
+    write: Callable[[Any], str] = str
+    secret: bool = False
 
 
 def _path(text: str) -> Path:
@@ -80,7 +101,7 @@ def _under(part: str) -> Callable[[dict[str, object]], object]:
 def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], object]:
     def read(text: str) -> object:
         value = kind(text)
-        if value < low:
+        if not value >= low:  # nor NaN
             raise ValueError(f"must be at least {low}")
         return value
 
@@ -101,6 +122,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(_path(part) for part in text.split(os.pathsep) if part)
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{32,}", text):
+        raise ValueError("must be 32 or more printable ASCII characters, as from `openssl rand -hex 32`")
+    return text
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("data_dir", "UPRES_DATA_DIR", _path, _fixed(platformdirs.user_data_path("upres")),
             "per-user directory", "task store, locks, logs"),
@@ -114,7 +145,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("host", "UPRES_HOST", str, _fixed("127.0.0.1"), "127.0.0.1", "address `upres serve` binds"),
     Setting("port", "PORT", _number_from(0, int), _fixed(8200), "8200", "port `upres serve` binds"),
     Setting("allowed_hosts", "UPRES_ALLOWED_HOSTS", _names, _fixed(()), "none",
-            "further Host names the server answers to, comma-separated"),
+            "further Host names the server answers to, comma-separated", write=",".join),
     Setting("visible_devices", "NVIDIA_VISIBLE_DEVICES", str, _fixed("0"), "0",
             "GPU indexes or UUIDs to use, comma-separated; `all`; `none` for the CPU"),
     Setting("idle_timeout_s", "GPU_IDLE_TIMEOUT", _number_from(0, float), _fixed(600.0), "600",
@@ -135,6 +166,29 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
             "least frames of such a piece; at most twice as many are lost with a worker"),
     Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
+    Setting("token", TOKEN, _secret, _fixed(""), "none",
+            "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
+            secret=True),
+    Setting("roots", "UPRES_ROOTS", _paths, _fixed(()), "anywhere",
+            "directories that inputs may lie in and outputs may go to, separated as in PATH",
+            write=lambda paths: os.pathsep.join(map(str, paths))),
+    Setting("max_queued", "UPRES_MAX_QUEUED", _number_from(1, int), _fixed(1000), "1000",
+            "waiting tasks above which none is accepted"),
+    Setting("max_gigapixels", "UPRES_MAX_GIGAPIXELS", _number_from(0.001, float), _fixed(4000.0), "4000",
+            "largest task: frames times output pixels, 10⁹ (two hours of 4K at 60 frames/s)"),
+    Setting("stall_timeout_s", "UPRES_STALL_TIMEOUT", _number_from(1, float), _fixed(1800.0), "1800",
+            "seconds without progress after which a worker is ended and its task runs again; four times that "
+            "until the first frame"),
+    Setting("quarantine_s", "UPRES_QUARANTINE", _number_from(0, float), _fixed(600.0), "600",
+            "seconds for which a device that failed three times in ten minutes is not used"),
+    Setting("keep_outputs_days", "UPRES_KEEP_OUTPUTS", _number_from(0, float), _fixed(0.0), "0",
+            "days after which results in OUTPUT_FOLDER are deleted; 0 keeps them"),
+    Setting("keep_uploads_days", "UPRES_KEEP_UPLOADS", _number_from(0, float), _fixed(7.0), "7",
+            "days after which uploads of finished tasks are deleted; 0 keeps them"),
+    Setting("keep_gb", "UPRES_KEEP_GB", _number_from(0, float), _fixed(0.0), "0",
+            "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
+    Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
+            "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

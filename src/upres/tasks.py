@@ -233,6 +233,8 @@ class GpuStatus(BaseModel):
     current_model: str | None
     loading_model: str | None
     current_task: str | None
+    quarantined_until: float | None = None  # seconds since the epoch: the device failed repeatedly and rests
+    fault: str | None = None  # its last one, while it rests
 
 
 class ModelInfo(BaseModel):

@@ -28,7 +28,7 @@ AAC_PACKET_S = Fraction(1024, 44100)  # an encoder's first packet may be moved b
 class Enlarger:
     """Nothing but bicubic: what is wrong with a result is then the media's fault."""
 
-    limits, device = Limits(takes="source"), torch.device("cpu")
+    limits, device, footprint = Limits(takes="source"), torch.device("cpu"), None
 
     def open(self, spec: StreamSpec) -> Enlarger:
         self.size, self.fresh = (spec.output_height, spec.output_width), 0

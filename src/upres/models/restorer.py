@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from upres.models.limits import Limits
+from upres.models.placement import AT_ONCE, Footprint, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class StreamSpec:
     local_range: int = 11
     kv_ratio: float = 3.0
     lead_in: int = 0  # the first frames pushed are only shown: nothing is given back for them
+    placement: Placement = AT_ONCE  # how little of it may be on the device at once
 
 
 class Stream(Protocol):
@@ -63,6 +65,10 @@ class Restorer(Protocol):
 
     limits: Limits
     device: torch.device
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What it needs for a clip, or None: then it always gets by."""
 
     def open(self, spec: StreamSpec) -> Stream: ...
 

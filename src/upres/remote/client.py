@@ -63,10 +63,12 @@ class RemoteEngine:
     def close(self) -> None:
         self._server.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         path = Path(spec.input_path).expanduser().absolute()
         target = _checked_target(spec)
         form = spec.model_dump(exclude=OURS_ALONE, exclude_none=True)
+        if priority:
+            form["priority"] = priority
         headers = {"Idempotency-Key": key} if key is not None else {}
         name = os.fsencode(path.name).decode(errors="replace")
         try:
@@ -108,6 +110,12 @@ class RemoteEngine:
         """An addition of Upres to the documented API: raises RemoteFailed on a server without it."""
         lacking = RemoteFailed(f"{self._server.url} has no POST /api/cancel", remedy="let the task end by itself")
         return self._shown(self._server.ask(StatusReply, "POST", f"/api/cancel/{_part(task_id)}", missing=lacking))
+
+    def retry(self, task_id: str) -> Task:
+        """An addition of Upres, as cancel is. The retry's result goes to `output_dir`."""
+        lacking = RemoteFailed(f"{self._server.url} has no POST /api/retry", remedy="submit the file again")
+        reply = self._server.ask(SubmitReply, "POST", f"/api/retry/{_part(task_id)}", missing=lacking)
+        return self.status(reply.task_id)
 
     def remove(self, task_id: str) -> Task:
         """There and here. An addition of Upres: raises RemoteFailed on a server without it."""

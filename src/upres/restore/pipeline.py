@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from upres.errors import MediaFailed
@@ -27,27 +26,15 @@ from upres.media.folder import open_reader
 from upres.media.images import framed, read_image, write_image
 from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
-from upres.models.limits import Limits
-from upres.models.restorer import Forgetful, Restorer, Stream, StreamSpec
-from upres.restore.alpha import guided_alpha
+from upres.models.restorer import Restorer
 from upres.restore.assembly import assemble
-from upres.restore.color import correct
+from upres.restore.descent import Descent
+from upres.restore.frames import descent_for, open_stream, restored_pixels
 from upres.restore.framing import wants_exact
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.segments import Piece, Segments, SegmentSink, file_identity
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import (
-    Samples,
-    crop,
-    enlarge,
-    middle,
-    pad,
-    pad_black,
-    to_bytes,
-    to_model,
-    to_pixels,
-    to_words,
-)
+from upres.restore.tensors import Samples, enlarge, to_bytes, to_pixels, to_words
 from upres.tasks import Phase, Progress, TaskSpec
 from upres.version import __version__
 
@@ -72,6 +59,7 @@ class Job:
     output: Output
     spec: TaskSpec
     restorer: Restorer
+    descent: Descent
 
     @property
     def reading(self) -> Reading:
@@ -87,7 +75,7 @@ class Job:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return (*self.info.warnings, *self.output.warnings, *self.plan.notes)
+        return (*self.info.warnings, *self.output.warnings, *self.plan.notes, *self.descent.warnings)
 
     @property
     def sample_aspect(self) -> Fraction:
@@ -96,21 +84,23 @@ class Job:
 
 
 def restore(
-    spec: TaskSpec, restorer: Restorer, path: Path, report: Report, *, work: Path | None = None, model: str = "",
-    segment_frames: int = SEGMENT_FRAMES,
+    spec: TaskSpec, restorer: Restorer, path: Path, report: Report, room_bytes: int | None = None,
+    *, work: Path | None = None, model: str = "", segment_frames: int = SEGMENT_FRAMES,
 ) -> Outcome:  # fmt: skip
     """Writes the restored file to `path`. Whatever is raised, no file is left there and no process runs on.
 
     A video's finished segments are kept in the folder `work`: the same call goes on from there, if the input and all
     else that makes the result is the same. The caller removes the folder. Without one, nothing is kept.
-    Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what `report`
-    and the model raise.
+    room_bytes: what may be used of the device's memory, weights included; None: whatever there is. Where a task had to
+    step down for lack of memory, its frames are those of that step, and differ from those of a run that had enough.
+    Raises OutOfMemory, FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what
+    `report` and the model raise.
     """
     info = probe(Path(spec.input_path), frame_rate=spec.frame_rate)
     output = output_for(spec, info)
     plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits,
                      even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
-    job = Job(info, plan, output, spec, restorer)
+    job = Job(info, plan, output, spec, restorer, descent_for(plan, spec, restorer, room_bytes))
     try:
         if info.kind == "image":
             return _restore_image(job, path, report)
@@ -170,13 +160,11 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
 
 def _pieces(job: Job, blocks: Iterable[Samples], begin: int, lead_in: int, missing: int) -> Iterator[Piece]:
     """From frame number `missing` on; the model begins anew at `begin`, which may be earlier."""
-    restorer = job.restorer
-    stream = open_stream(job.plan, job.spec, restorer, lead_in)
-    fresh, ahead, number = begin, deque[int](), begin
+    stream = open_stream(job.plan, job.spec, job.restorer, job.descent, lead_in)
+    fresh, ahead, number = begin, deque[int](), begin  # `ahead`: frames to come at which it will have begun anew
     pixels = (_prepared(block, job) for block in blocks)
-    for frames in restored_pixels(pixels, job.plan, job.spec, restorer, stream=stream, lead_in=lead_in):
-        if isinstance(stream, Forgetful):
-            ahead.append(begin + stream.fresh)
+    for frames in restored_pixels(pixels, job.plan, job.spec, job.restorer, stream=stream, lead_in=lead_in):
+        ahead.append(begin + stream.fresh)
         while ahead and ahead[0] <= number:
             fresh = max(fresh, ahead.popleft())
         new = frames[max(0, missing - number) :]
@@ -188,7 +176,7 @@ def _pieces(job: Job, blocks: Iterable[Samples], begin: int, lead_in: int, missi
 
 def _identity(job: Job, model: str, segment_frames: int) -> dict[str, Any]:
     """All that the frames of the result depend on."""
-    spec = job.spec.model_dump(mode="json", exclude={"output_path", "overwrite"})
+    spec = job.spec.model_dump(mode="json", exclude={"input_path", "output_path", "overwrite"})
     target, output = job.plan.target, job.output
     encoder = encoder_arguments(Path("segment"), target.width, target.height, job.info.fps, job.sample_aspect, output,
                                 job.framing)  # fmt: skip
@@ -197,6 +185,7 @@ def _identity(job: Job, model: str, segment_frames: int) -> dict[str, Any]:
         "upres": __version__, "ffmpeg": ffmpeg_path().rpartition("/")[2], "spec": spec, "model": model,
         "input": file_identity(job.info.path), "plan": repr(job.plan), "device": job.restorer.device.type,
         "decoder": decoder, "encoder": encoder, "segment_frames": segment_frames,
+        "memory": repr(job.descent.plan and (job.descent.plan.window, job.descent.plan.placement)),
     }  # fmt: skip
 
 
@@ -219,71 +208,15 @@ def _restore_image(job: Job, path: Path, report: Report) -> Outcome:
 
 def _restored_image(job: Job, image: Samples, spec: TaskSpec) -> Samples:
     """`H W C` -> the same of the target's size, contiguous."""
-    (restored,) = restored_pixels([_prepared(image[None], job)], job.plan, spec, job.restorer)
+    stream = open_stream(job.plan, spec, job.restorer, job.descent)
+    (restored,) = restored_pixels([_prepared(image[None], job)], job.plan, spec, job.restorer, stream=stream)
     (picture,) = to_words(restored) if job.output.deep else to_bytes(restored)
     return cast(Samples, picture)
 
 
 def _prepared(block: Samples, job: Job) -> Tensor:
-    return enlarge(to_pixels(block, job.restorer.device), (job.plan.source,))
-
-
-def open_stream(plan: Plan, spec: TaskSpec, restorer: Restorer, lead_in: int = 0) -> Stream:
-    return restorer.open(StreamSpec(
-        input_height=plan.model_input.height, input_width=plan.model_input.width,
-        output_height=plan.model_output.height, output_width=plan.model_output.width,
-        seed=spec.seed, window=plan.window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
-        sparse_ratio=spec.sparse_ratio, local_range=spec.local_range, kv_ratio=spec.kv_ratio, lead_in=lead_in,
-    ))  # fmt: skip
-
-
-@torch.inference_mode()
-def restored_pixels(
-    blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer,
-    *, stream: Stream | None = None, lead_in: int = 0,
-) -> Iterator[Tensor]:  # fmt: skip
-    """`T C H W`, [0, 1], of the plan's source -> `T C H W`, [-1, 1] about, of its target; N in = N out, in order.
-
-    A fourth channel is alpha: it is enlarged along the edges of the restored picture. Nothing comes back for the first
-    `lead_in` frames, as `stream` was opened for. Raises MediaFailed if the model gives more or fewer frames than due.
-    """
-    stream = open_stream(plan, spec, restorer, lead_in) if stream is None else stream
-    waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
-
-    def finish(output: Tensor) -> Tensor:
-        if len(output) > len(waiting):
-            raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
-        source = torch.stack([waiting.popleft() for _ in range(len(output))])
-        picture = crop(output, plan.target, plan.origin)
-        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan))
-        if source.shape[1] == 4:
-            alpha = source[:, 3:]
-            if plan.kept != plan.enlarged:
-                alpha = middle(enlarge(alpha, plan.steps), plan.kept)
-            return torch.cat((colored, to_model(guided_alpha(alpha, picture))), dim=1)
-        return colored
-
-    for block in blocks:
-        waiting.extend(block[lead_in:])
-        lead_in = max(0, lead_in - len(block))
-        for output in stream.push(_model_input(block[:, :3], plan, restorer.limits)):
-            yield finish(output)
-    for output in stream.flush():
-        yield finish(output)
-    if waiting:
-        raise MediaFailed(f"the model kept {len(waiting)} frames back")
-
-
-def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
-    padding = pad_black if limits.padding == "black" else pad
-    if limits.takes == "source":
-        return to_model(padding(source, plan.model_input))
-    return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
-
-
-def _style(source: Tensor, plan: Plan) -> Tensor:
-    """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
-    return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
+    pixels = to_pixels(block, job.restorer.device)
+    return pixels if job.spec.preprocess_width is None else enlarge(pixels, (job.plan.source,))
 
 
 class _Meter:

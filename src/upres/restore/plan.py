@@ -82,11 +82,18 @@ def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, 
 
 
 def prepared(source: Size, spec: TaskSpec) -> Size:
-    """`preprocess_width` wide, as high as the aspect asks, in whole pairs of lines; rounded as ffmpeg's scale=W:-2."""
+    """`preprocess_width` wide, as high as the aspect asks, in whole pairs of lines; rounded as ffmpeg's scale=W:-2.
+
+    Raises InvalidParameter.
+    """
     width = spec.preprocess_width
     if width is None:
         return source
-    return Size(max(2, (width * source.height + source.width) // (2 * source.width) * 2), width)
+    size = Size(max(2, (width * source.height + source.width) // (2 * source.width) * 2), width)
+    if size.height > MAX_SIDE:
+        raise InvalidParameter(f"preprocess_width={width} makes {source} into {size}",
+                               remedy=f"no side may exceed {MAX_SIDE}; use a smaller one")  # fmt: skip
+    return size
 
 
 def target_size(
@@ -98,10 +105,14 @@ def target_size(
     """
     whole = resizing(source, spec, sample_aspect)[-1]
     size = kept(whole, spec)
-    target = size.even() if (kind == "video" if even is None else even) else size
+    pairs = kind == "video" if even is None else even
+    target = size.even() if pairs else size
+    if not size.pixels:
+        raise InvalidParameter(f"{source} becomes {whole}, which is cut to {size}: nothing",
+                               remedy="use preserve_aspect_ratio=true, or a larger scale or preprocess_width")
     if not target.pixels:
-        raise InvalidParameter(f"{source} becomes {whole}, which has no {CUT_MULTIPLE} pixels to keep",
-                               remedy="use preserve_aspect_ratio=true, a larger scale or preprocess_width")  # fmt: skip
+        raise InvalidParameter(f"{source} becomes {size}: a video has 2 lines and columns at least",
+                               remedy="use a larger scale or resolution")  # fmt: skip
     if max(target.height, target.width) > MAX_SIDE:
         short, long = min(source.height, source.width), max(source.height, source.width)
         if spec.scale is None:

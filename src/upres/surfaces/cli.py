@@ -54,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to bind (UPRES_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to bind (PORT, 8200); 0 takes a free one")
     command("mcp", _mcp, "serve MCP over stdin and stdout")
-    tasks = command("tasks", _tasks, "list tasks, or show, cancel or remove one")
-    tasks.add_argument("action", nargs="?", choices=("list", "show", "cancel", "rm"), default="list")
-    tasks.add_argument("id", nargs="?", help="the task to show, to cancel, or to remove with its files")
+    tasks = command("tasks", _tasks, "list tasks, or show, cancel, retry or remove one")
+    tasks.add_argument("action", nargs="?", choices=("list", "show", "cancel", "retry", "rm"), default="list")
+    tasks.add_argument("id", nargs="?", help="the task to show, cancel, submit again, or remove with its files")
     tasks.add_argument("--limit", type=int, default=20, help="finished tasks to list (20)")
     command("models", _models, "list models")
     download = command("download", _download, "fetch a model's weights files, or check and repair them")
@@ -83,6 +83,8 @@ def _upscale_options(upscale: argparse.ArgumentParser) -> None:
     upscale.add_argument("--seed", type=int, help=f"({default['seed']})")
     upscale.add_argument("--vae-tiling", choices=get_args(Tiling), help=f"({default['vae_tiling']})")
     upscale.add_argument("--vae-quality", choices=get_args(VaeQuality), help=f"({default['vae_quality']})")
+    upscale.add_argument("--priority", type=int, default=0, help="-100 to 100: higher ones run first (0)")
+    upscale.add_argument("--key", help="an idempotency key: the same key gives the same task, however often it is sent")
     upscale.add_argument("--detach", action="store_true", help="print the task's id and return at once")
     upscale.add_argument("--json", action="store_true", help="print the task as JSON instead of the output path")
 
@@ -100,7 +102,7 @@ def _spec(options: argparse.Namespace) -> TaskSpec:
 
 def _upscale(options: argparse.Namespace, settings: Settings) -> int:
     engine = open_engine(settings)
-    task = engine.submit(_spec(options))
+    task = engine.submit(_spec(options), key=options.key, priority=options.priority)
     if options.detach:
         print(task.id)
         return 0
@@ -158,7 +160,8 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
     if options.action != "list":
         if options.id is None:
             raise InvalidSetting("which task?", remedy=f"upres tasks {options.action} ID")
-        verb = {"show": engine.status, "cancel": engine.cancel, "rm": engine.remove}[options.action]
+        verbs = {"show": engine.status, "cancel": engine.cancel, "retry": engine.retry, "rm": engine.remove}
+        verb = verbs[options.action]
         task = verb(options.id)
         print(TaskStatus.of(task).model_dump_json(exclude_none=True, indent=2))
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -30,6 +31,9 @@ MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/q
                ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 JSON_BODY_BYTES = 64 * 1024
 HEAR_ON_S = 2.0
+# The folders of an absolute path, in which blanks are rare; our own routes are no paths.
+_FOLDERS = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:)?(?!/(?:api|docs|mcp|sse)\b)"
+                      r"(?:[/\\][^/\\\s'\":;,]+)+[/\\](?=[^/\\\s])")  # fmt: skip
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 
 
@@ -66,6 +70,11 @@ def problem(
 ) -> Response:  # fmt: skip
     body = Problem(error=error, detail=f"{error}; {remedy}" if remedy else error, code=code)
     return kind(body.model_dump(), status, headers=headers)
+
+
+def without_folders(text: str) -> str:
+    """What a client on another machine may read: of an absolute path, its last part."""
+    return _FOLDERS.sub("", text)
 
 
 class BodyRefused(Exception):
@@ -114,13 +123,19 @@ def install_problems(app: FastAPI) -> None:
 
 def _on_upres_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, UpresError)
-    return problem(error.http_status, error.code, error.message, error.remedy)
+    return problem(error.http_status, error.code, without_folders(error.message), without_folders(error.remedy),
+                   headers=_retry_after(error))  # fmt: skip
 
 
 def _on_body_refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, BodyRefused)
     refusal = error.refusal
-    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, kind=HangUp)
+    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, headers=_retry_after(refusal),
+                   kind=HangUp)  # fmt: skip
+
+
+def _retry_after(error: UpresError) -> dict[str, str] | None:
+    return {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -53,7 +53,8 @@ async def _model(engine: EngineDep, settings: SettingsDep) -> str:
 
 
 async def _upload(request: Request, settings: SettingsDep) -> Upload:
-    return await receive(request, settings.upload_dir, settings.max_upload_mb, SUFFIXES)
+    return await receive(request, settings.upload_dir, settings.max_upload_mb, SUFFIXES,
+                         reserve_mb=settings.disk_reserve_mb)  # fmt: skip
 
 
 def _form() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from upres.surfaces.rest import without_folders
 from upres.surfaces.rest_flashvsr_ids import as_uuid
 from upres.tasks import Facts, Task, TaskPage, TaskState
 
@@ -190,7 +191,7 @@ def _error(task: Task) -> str | None:
         return "the task was cancelled"
     if task.failure is None:
         return None
-    return " — ".join(part for part in (task.failure.message, task.failure.remedy) if part)
+    return without_folders(" — ".join(part for part in (task.failure.message, task.failure.remedy) if part))
 
 
 class TaskListResponse(BaseModel):

@@ -60,7 +60,9 @@ def safe_name(name: str) -> str:
     return stem.encode()[: NAME_BYTES - len(suffix)].decode(errors="ignore").rstrip(" .") + suffix
 
 
-async def receive(request: Request, directory: Path, max_mb: int, suffixes: Collection[str] = ()) -> Upload:
+async def receive(
+    request: Request, directory: Path, max_mb: int, suffixes: Collection[str] = (), *, reserve_mb: int = 0
+) -> Upload:
     """Reads a multipart form with one part `file`, whose name must end with one of `suffixes` if there are any.
     Whatever goes wrong, nothing is left on disk.
 
@@ -70,6 +72,7 @@ async def receive(request: Request, directory: Path, max_mb: int, suffixes: Coll
     try:
         form = _Form(_boundary(request), directory, max_mb, suffixes)
         _check_declared(request, max_mb)
+        await anyio.to_thread.run_sync(_check_room, request, directory, reserve_mb)
     except UpresError as error:
         raise BodyRefused(error) from error
     upload = None
@@ -105,6 +108,16 @@ def _check_declared(request: Request, max_mb: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_mb * MB + FORM_BYTES:
         raise _too_large(max_mb)
+
+
+def _check_room(request: Request, directory: Path, reserve_mb: int) -> None:
+    """Of a body of unknown length, only that there is room at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    declared = request.headers.get("content-length", "")
+    needed = int(declared) if declared.isdecimal() else 0
+    if shutil.disk_usage(directory).free - needed < reserve_mb * MB:
+        raise DiskFull(f"no room for the upload beside the reserve of {reserve_mb} MB",
+                       remedy="free space where UPLOAD_FOLDER points, or lower UPRES_DISK_RESERVE")  # fmt: skip
 
 
 def _boundary(request: Request) -> bytes:

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import InvalidParameter, TaskCancelled
@@ -16,35 +14,22 @@ from upres.queue.store import Claim
 from upres.restore.pipeline import Outcome, Report, restore
 from upres.settings import Settings
 from upres.tasks import Result, Task
+from upres.worker.loop import Finished
 
-KEPT_S = 7 * 86400
 MAX_STEM = 80  # characters of the input's name kept in a generated name
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """`publish` renames the finished file into place, `sweep` removes it if that was not to be.
-
-    `seconds` is the time without loading the model; `pixels` the size of one output frame.
-    """
-
-    result: Result
-    publish: Callable[[], None]
-    sweep: Callable[[], None]
-    pixels: int
-    seconds: float
-
-
-def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
+def run_task(
+    claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report, room_bytes: int
+) -> Finished:
     """Raises what the pipeline raises; no file of this attempt is left then but finished segments, from which the next
     attempt goes on: only a cancelled task leaves none.
     """
     task, began = claim.task, time.monotonic()
     assert task.started_at is not None  # the claim set it
-    part = _part_path(claim, settings)
-    work = work_folder(task.id, settings)
+    part, work = _part_path(claim, settings), work_folder(task.id, settings)
     try:
-        outcome = restore(task.spec, restorer, part, report, work=work, model=task.model,
+        outcome = restore(task.spec, restorer, part, report, room_bytes, work=work, model=task.model,
                           segment_frames=settings.segment_frames)  # fmt: skip
     except TaskCancelled:
         shutil.rmtree(work, ignore_errors=True)
@@ -62,19 +47,12 @@ def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: 
         _publish(part, final, replace)
         shutil.rmtree(work, ignore_errors=True)
 
-    return Done(result, publish, lambda: part.unlink(missing_ok=True), outcome.size.pixels, seconds)
+    return Finished(result, publish, lambda: part.unlink(missing_ok=True), outcome.size.pixels, seconds)
 
 
 def work_folder(task_id: str, settings: Settings) -> Path:
     """Where a task's segments are until it is published, whichever worker makes them."""
     return settings.work_dir / task_id
-
-
-def sweep_work(settings: Settings, wanted: Callable[[str], bool]) -> None:
-    """Removes the segments of tasks that will not go on. A failed task's are kept for a week, for another try."""
-    for folder in settings.work_dir.glob("*"):
-        if not wanted(folder.name) and time.time() - folder.stat().st_mtime > KEPT_S:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def own_folder(task: Task, settings: Settings) -> Path:
@@ -87,8 +65,13 @@ def _part_path(claim: Claim, settings: Settings) -> Path:
     task = claim.task
     folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else own_folder(task, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    final = Path(task.spec.output_path) if task.spec.output_path is not None else None
     for old in folder.glob(f".{task.id}.*.part*"):
+        if final is not None and final.exists() and final.samefile(old):
+            final.unlink()  # put in place by an attempt that died before it could say so
         old.unlink(missing_ok=True)
+    for published in folder.glob("[!.]*") if final is None else ():  # likewise, in the task's own folder
+        published.unlink()
     return folder / f".{task.id}.{claim.token}.part"
 
 

@@ -82,7 +82,7 @@ class Model:
     """Adds to each frame the mean of those since the last cut; `kind` says whether it begins anew at cuts."""
 
     def __init__(self, kind: str, cuts: tuple[int, ...] = (), lead_in: int = 0) -> None:
-        self.limits, self.device = Limits(takes="source", lead_in=lead_in), torch.device("cpu")
+        self.limits, self.device, self.footprint = Limits(takes="source", lead_in=lead_in), torch.device("cpu"), None
         self.kind, self.cuts, self.pushed = kind, cuts, 0
 
     def open(self, spec: StreamSpec) -> Memory | ForgetfulMemory:

@@ -49,11 +49,13 @@ class CausalConv3d(nn.Conv3d):
     def forward(self, x: Tensor, memory: Memory) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip."""
         if self.lead:
-            tail = memory.recall(self)
-            before = [x[:, :, :1]] * self.lead if tail is None else [tail]
-            x = torch.cat((*before, x), dim=2)
+            x = torch.cat((*self._before(x, memory), x), dim=2)
             memory.keep(self, x[:, :, x.shape[2] - self.overlap :])
         return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def _before(self, x: Tensor, memory: Memory) -> list[Tensor]:
+        tail = memory.recall(self)
+        return [x[:, :, :1]] * self.lead if tail is None else [tail]
 
 
 def laid_out(x: Tensor) -> Tensor:
