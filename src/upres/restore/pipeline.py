@@ -90,7 +90,8 @@ def restore(
     """Writes the restored file to `path`. Whatever is raised, no file is left there and no process runs on.
 
     A video's finished segments are kept in the folder `work`: the same call goes on from there, if the input and all
-    else that makes the result is the same. The caller removes the folder. Without one, nothing is kept.
+    else that makes the result is the same, and so does an equal one with another folder beside it. The caller removes
+    the folder. Without one, nothing is kept.
     room_bytes: what may be used of the device's memory, weights included; None: whatever there is. Where a task had to
     step down for lack of memory, its frames are those of that step, and differ from those of a run that had enough.
     Raises OutOfMemory, FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what
@@ -116,13 +117,13 @@ def restore(
 def _restore_video(
     job: Job, path: Path, report: Report, work: Path, model: str, segment_frames: int
 ) -> Outcome:  # fmt: skip
-    segments = Segments.open(work, _identity(job, model, segment_frames))
-    done = _Meter(job.plan.frames, segments.frames, report)
-    if segments.ending is None:
-        _write_segments(job, segments, done, segment_frames)
-    done.phase("finishing")
-    lost = assemble(job.info, segments, path, job.output)
-    ending = segments.ending
+    with Segments.held(work, _identity(job, model, segment_frames)) as segments:
+        done = _Meter(job.plan.frames, segments.frames, report)
+        if segments.ending is None:
+            _write_segments(job, segments, done, segment_frames)
+        done.phase("finishing")
+        lost = assemble(job.info, segments, path, job.output)
+        ending = segments.ending
     assert ending is not None  # written by now
     warnings = (*job.warnings, *ending.warnings, *lost)
     return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings)

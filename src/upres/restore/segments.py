@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,11 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from upres.media.encode import FrameWriter
 
 DIGEST_BYTES = 1 << 20  # of the head and of the tail of an input: enough to tell files apart
 FORMAT = 1
+LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """What a folder holds of one result. Only one process may write to it: whoever claimed the task."""
+    """What a folder holds of one result. Only one process may write to it: see `held`."""
 
     folder: Path
     entries: list[Entry] = field(default_factory=list)
@@ -59,21 +61,43 @@ class Segments:
     @classmethod
     def open(cls, folder: Path, identity: dict[str, Any]) -> Segments:
         """What is there of the work that `identity` describes; anything else in the folder is removed."""
-        described = json.dumps({"format": FORMAT, **identity}, sort_keys=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        found, described = cls(folder), _described(identity)
         if _text(folder / "work.json") != described:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            for old in folder.glob("*.json"):
+                old.unlink()
             _write(folder / "work.json", described)
-        found = cls(folder)
         while (text := _text(folder / f"{len(found.entries):06}.json")) is not None:
             entry = json.loads(text)
             found.entries.append(Entry(**{**entry, "times": tuple(entry["times"])}))
-        known = {"work.json", "ending.json", *(entry.name for entry in found.entries)}
+        known = {LOCK, "work.json", "ending.json", *(entry.name for entry in found.entries)}
         known |= {f"{number:06}.json" for number in range(len(found.entries))}
         for stray in folder.iterdir():
             if stray.name not in known:
                 stray.unlink()
         return found
+
+    @classmethod
+    @contextmanager
+    def held(cls, folder: Path, identity: dict[str, Any]) -> Iterator[Segments]:
+        """Opened, and nobody else's meanwhile. A folder that is not there yet takes over what an equal order left that
+        ended without a result; one that a stopped process still holds is left to it.
+        """
+        if not folder.exists():
+            _take_over(folder, _described(identity))
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            folder = folder.with_name(f"{folder.name}.{os.getpid()}")
+            folder.mkdir(exist_ok=True)
+            lock = FileLock(folder / LOCK)
+            lock.acquire(timeout=0)
+        try:
+            yield cls.open(folder, identity)
+        finally:
+            lock.release()
 
     @property
     def frames(self) -> int:
@@ -184,6 +208,18 @@ class SegmentSink:
         )
 
 
+def _take_over(folder: Path, described: str) -> None:
+    for other in folder.parent.glob("*"):
+        if _text(other / "work.json") == described:
+            with suppress(Timeout, OSError), FileLock(other / LOCK).acquire(timeout=0):
+                os.rename(other, folder)
+                return
+
+
+def _described(identity: dict[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, **identity}, sort_keys=True)
+
+
 def file_identity(path: Path) -> dict[str, object]:
     """Tells whether a file is still the one it was: size, time of change, and the bytes at both ends; of a folder's
     files, names, sizes and times."""
@@ -203,7 +239,7 @@ def file_identity(path: Path) -> dict[str, object]:
 def _text(path: Path) -> str | None:
     try:
         return path.read_text("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -73,6 +73,23 @@ def test_only_what_was_entered_counts_and_strays_are_removed(tmp_path: Path) -> 
     assert sorted(path.name for path in again.folder.iterdir()) == ["000000.json", "000000.mp4", "work.json"]
 
 
+def test_an_equal_order_takes_over_what_another_left_unless_that_is_at_work(tmp_path: Path) -> None:
+    with Segments.held(tmp_path / "first", {"a": 1}) as first:
+        write(first, pieces([1] * 8, set(range(9))), least=4)
+        with Segments.held(tmp_path / "second", {"a": 1}) as second:
+            assert second.frames == 0
+    with Segments.held(tmp_path / "third", {"a": 2}) as third:
+        assert third.frames == 0
+    (tmp_path / "second" / "work.json").unlink()
+    with Segments.held(tmp_path / "fourth", {"a": 1}) as fourth:
+        assert fourth.frames == 8 and not (tmp_path / "first").exists()
+
+
+def test_a_folder_that_a_stopped_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    with Segments.held(tmp_path / "task", {"a": 1}) as ours, Segments.held(tmp_path / "task", {"a": 1}) as theirs:
+        assert ours.folder != theirs.folder
+
+
 def test_work_of_another_order_is_thrown_away(tmp_path: Path) -> None:
     write(Segments.open(tmp_path / "work", {"a": 1}), pieces([1] * 8, set(range(9))), least=4)
     assert Segments.open(tmp_path / "work", {"a": 2}).frames == 0
