@@ -11,11 +11,12 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import torch
 
-from .cases import CASES
+from .cases import CASES, Case
 from .judge import Verdict, judge
 
 COLUMNS = ("input", "asked for", "frames", "rate", "size", "codec, bits", "colour", "sound, subtitles", "sync, ms",
@@ -35,7 +36,7 @@ def main() -> int:
     for case in CASES:
         if options.only in case.name and (case.quick or not options.quick):
             with tempfile.TemporaryDirectory() as folder:
-                verdicts.append(judge(case, Path(folder)))
+                verdicts.append(judged(case, Path(folder)))
             print(row(verdicts[-1]), flush=True)
     bad = [verdict for verdict in verdicts if verdict.faults]
     print(f"\n{len(verdicts)} clips, {len(bad)} broken promises, {time.monotonic() - began:.0f} s")
@@ -44,6 +45,14 @@ def main() -> int:
     if options.write is not None:
         write(options.write, verdicts)
     return 1 if bad else 0
+
+
+def judged(case: Case, folder: Path) -> Verdict:
+    try:
+        return judge(case, folder)
+    except Exception as defect:  # in Upres or in the judge: a broken promise, and no reason to stop
+        traceback.print_exc()
+        return Verdict(case, None, (repr(defect),), refused=type(defect).__name__)
 
 
 def row(verdict: Verdict) -> str:

@@ -6,6 +6,8 @@ import io
 import itertools
 import subprocess
 import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,7 +48,7 @@ def measure(path: Path) -> Measured:
         return _measure_image(path)
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-        frames = list(container.decode(stream))
+        frames = list(_decoded(container, stream))
         base = stream.time_base
         first, times = frames[0], tuple((f.pts - frames[0].pts) * base for f in frames)
         starts = None
@@ -64,6 +66,14 @@ def measure(path: Path) -> Measured:
             aspect=str(stream.sample_aspect_ratio or Fraction(1)), times=times, starts=starts,
             chapters=len(container.chapters()), title=container.metadata.get("title", ""),
         )  # fmt: skip
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """What can be decoded of a damaged file."""
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            with suppress(av.error.FFmpegError):
+                yield from packet.decode()
 
 
 def _colour(frame: av.VideoFrame, context: av.VideoCodecContext) -> tuple[str | None, ...]:
