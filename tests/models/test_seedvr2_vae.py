@@ -172,7 +172,8 @@ def test_sides_that_are_not_whole_latents_are_refused(vae: VideoVae) -> None:
 
 @pytest.mark.parametrize("size", [8, 64, 512, 520, 576, 720, 1024, 1080, 2160, 4096])
 @pytest.mark.parametrize(
-    "tiling", [*(Tiling.square(side, side // 8) for side in (512, 768, 1024)), Tiling.square(48, 40), Tiling.square(8, 8)]
+    "tiling",
+    [*(Tiling.square(side, side // 8) for side in (512, 768, 1024)), Tiling.square(48, 40), Tiling.square(8, 8)],
 )
 def test_tiles_cover_every_line_with_weights_that_add_up_to_one(size: int, tiling: Tiling) -> None:
     for tiles, scale in ((encoding_tiles(size, size, tiling), 8), (decoding_tiles(size, size, tiling), 1)):

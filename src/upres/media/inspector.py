@@ -27,6 +27,7 @@ PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"v=0\r\n", b"v=0\n"
 HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
 FIRST_FRAME_PACKETS = 1000  # a stream cut in mid-GOP begins with packets that decode to nothing; give up after these
+PR_SET_PDEATHSIG = 1  # linux/prctl.h: this process ends with the thread that started it
 MAX_RATE = 1000  # frames per second; a higher value is a timestamp quirk, not a rate
 SAME_RATE = 1e-5  # a hundredth of what lies between 24 and 24000/1001
 IN_USE = [Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 48, 100, 120)] + [
@@ -50,7 +51,7 @@ class Refused(Exception):
     """(error code, what is wrong, remedy): the parent puts the file's name before it."""
 
 
-def limit_resources(seconds: int) -> None:
+def limit_resources(seconds: int, parent: int) -> None:
     """The parent's timeout is the first line; these hold if the parent is gone or libav runs wild."""
     if sys.platform == "win32":
         return
@@ -60,7 +61,12 @@ def limit_resources(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":
+        import ctypes
+
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call
+            sys.exit(1)
 
 
 def inspect(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
@@ -360,8 +366,8 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
 
 
 def main() -> None:
-    path, max_pixels, max_seconds, containers, seconds = sys.argv[1:]
-    limit_resources(int(seconds))
+    path, max_pixels, max_seconds, containers, seconds, parent = sys.argv[1:]
+    limit_resources(int(seconds), int(parent))
     try:
         answer: Facts = inspect(path, int(max_pixels), int(max_seconds), containers)
     except Refused as refusal:

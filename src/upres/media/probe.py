@@ -103,7 +103,7 @@ def _regular_size(path: Path) -> int:
 
 def _inspect(path: Path, timeout_s: float, max_s: float) -> dict[str, Any]:
     command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), str(round(max_s)), CONTAINERS,
-               str(round(timeout_s))]  # fmt: skip
+               str(round(timeout_s)), str(os.getpid())]  # fmt: skip
     try:
         child = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import accumulate, groupby
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from upres.errors import InvalidSetting
+
 # q, k, v: (rows, heads, head_dim), the sequences one after the other; lengths of the sequences, adding up to rows.
 Kernel = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]
+
+HALVES = (torch.float16, torch.bfloat16)
+PACKAGES = {"flash": ("flash_attn", "flash_attn_varlen_func"), "sage": ("sageattention", "sageattn_varlen")}
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -35,6 +42,45 @@ def sdpa_by_length(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> T
         out.append(rearrange(answers, "b h s d -> (b s) h d"))
         start = rows.stop
     return torch.cat(out)
+
+
+def packed(call: Callable[..., Tensor]) -> Kernel:
+    """A kernel from a function of FlashAttention's form, which takes the rows as they are and where sequences end.
+
+    Such functions run on CUDA, in half precision only: everything else goes the usual way.
+    """
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+        if not (q.is_cuda and q.dtype in HALVES):
+            return sdpa_by_length(q, k, v, lengths)
+        return packed_call(call, q, k, v, lengths)
+
+    return kernel
+
+
+def packed_call(call: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q.device)
+    return call(q, k, v, ends, ends, max(lengths), max(lengths))
+
+
+def choose(name: str) -> Kernel:
+    """auto: FlashAttention if it is installed, else torch's own; sdpa, flash or sage: that one. SageAttention computes
+    with 8-bit integers, so it is never chosen unasked. Written to both packages' interfaces; not run with either yet.
+
+    Raises InvalidSetting if what was asked for is not installed.
+    """
+    if name == "sdpa" or (name == "auto" and find_spec("flash_attn") is None):
+        return sdpa_by_length
+    module, function = PACKAGES["flash" if name == "auto" else name]
+    if find_spec(module) is None:
+        raise InvalidSetting(f"attention {name!r} needs the package {module}", remedy="install it, or choose auto")
+    return packed(getattr(import_module(module), function))
+
+
+def use(name: str) -> None:
+    """From now on, in this process. See `choose`."""
+    global KERNEL
+    KERNEL = choose(name)
 
 
 KERNEL: Kernel = sdpa_by_length

@@ -11,7 +11,6 @@ from upres.restore.framing import check_sizes, framed_size, picture_size, wants_
 from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
-OUTPUT_SUFFIX = {"image": ".png", "video": ".mp4"}
 CUT_MULTIPLE = 128  # sides of a result that is cut: FlashVSR's attention works on windows of 128 pixels
 BLOCK_PIXELS = 16_000_000  # output pixels that are handled at once at most: 190 MB as float32 RGB
 

@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from upres.engine import Engine, LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
-from upres.surfaces import docs, rest_flashvsr, rest_seedvr2
+from upres.surfaces import docs, rest_flashvsr, rest_seedvr2, rest_upres
 from upres.surfaces.guard import TokenGuard, fit_to_serve
 from upres.surfaces.hosts import WILDCARDS, HostGuard
 from upres.surfaces.mcp import build_server
@@ -48,6 +48,7 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
     app.include_router(docs.router)
     app.include_router(rest_seedvr2.router)
     app.include_router(rest_flashvsr.router)
+    app.include_router(rest_upres.router)
     app.router.routes.extend((*over_http.routes, *over_sse.routes))
     return app
 

@@ -32,6 +32,8 @@ SIDES = st.integers(16, 200)
 class Mirror:
     """Gives every frame back, doubled and more where the plan asks for that; remembers what it was given."""
 
+    footprint = None
+
     def __init__(self, limits: Limits) -> None:
         self.limits, self.device, self.given, self.footprint = limits, torch.device("cpu"), torch.empty(0), None
 
@@ -213,6 +215,7 @@ def test_a_cut_image_keeps_its_alpha_in_place() -> None:
     rows, columns = np.nonzero(out[0, ..., 3] > 127)
     assert out.shape == (1, 128, 256, 4)
     assert abs(rows.mean() + 0.5 - 64) < 1 and abs(columns.mean() + 0.5 - 128) < 1
+    assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == 16  # a square still, twice as large
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -102,4 +102,4 @@ class Shot:
         while len(frames):
             piece, frames = frames.tensor_split([1 if self._given_back == 0 else TIME_SCALE])
             self._given_back += len(piece)
-            yield piece.float()
+            yield piece.to(torch.float32, copy=True)  # a view would keep the whole portion alive
