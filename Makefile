@@ -7,7 +7,7 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check bench chaos conformance fuzz load serve clean
+.PHONY: help setup demo test test-media check bench chaos conformance fuzz load serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ demo: setup ## restore a clip through the MCP stdio server and make a before/aft
 
 test: setup check ## lint, types, house rules, docs and all tests
 	$(BIN)/python -m pytest
+
+test-media: setup ## the media contract in full: clips, hostile files, killed workers, an hour in sync (about half an hour)
+	$(BIN)/python -m tests.contract --write docs/media.md
+	$(BIN)/python -m tests.contract.hostile --write docs/media.md
+	$(BIN)/python -m tests.contract.kills --kills 10
+	$(BIN)/python -m tests.contract.hour
 
 check: setup ## lint and types alone
 	$(BIN)/ruff check src tests weights

@@ -44,6 +44,9 @@ class Settings:
     mcp_images: bool
     auto_longest_s: float
     threads: int
+    work_dir: Path
+    segment_frames: int
+    max_hours: float
     token: str = field(repr=False)
     roots: tuple[Path, ...]
     max_queued: int
@@ -201,6 +204,11 @@ SETTINGS: tuple[Setting, ...] = (
             "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
+            "where finished pieces of running tasks are kept"),
+    Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
+            "least frames of such a piece; at most twice as many are lost with a worker"),
+    Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
     Setting("token", TOKEN, _secret, _fixed(""), "none",
             "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
             secret=True),
