@@ -25,7 +25,6 @@ from upres.forecast import START_S, Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at
 from upres.limits import check_disk, check_key, check_priority, check_size
 from upres.media.output import output_for
-from upres.media.stills import still
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore, Waiting
@@ -237,6 +236,8 @@ class LocalEngine:
         return path
 
     def preview(self, task_id: str) -> bytes:
+        from upres.media.stills import still  # Pillow and numpy, likewise
+
         path, task = self.output(task_id), self._store.get(task_id)
         assert task.result is not None  # `output` found it completed
         return still(path, task.kind, task.result.width, task.result.height)
