@@ -188,7 +188,7 @@ class LocalEngine:
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        from upres.pictures.verbs import compare  # Pillow and numpy are paid for by those who look
+        from upres.pictures.verbs import compare
 
         after = self.output(task_id)
         before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
@@ -236,7 +236,7 @@ class LocalEngine:
         return path
 
     def preview(self, task_id: str) -> bytes:
-        from upres.media.stills import still  # Pillow and numpy, likewise
+        from upres.media.stills import still  # Pillow and numpy are paid for by those who look
 
         path, task = self.output(task_id), self._store.get(task_id)
         assert task.result is not None  # `output` found it completed
