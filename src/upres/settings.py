@@ -13,6 +13,7 @@ import platformdirs
 
 from upres.errors import InvalidSetting
 
+UNFILLED = re.compile(r"\$\{[^}]*\}.*")  # a client's placeholder for what its user left empty, passed on as it stands
 YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 TOKEN = "UPRES_TOKEN"
 
@@ -43,6 +44,9 @@ class Settings:
     mcp_images: bool
     auto_longest_s: float
     threads: int
+    work_dir: Path
+    segment_frames: int
+    max_hours: float
     token: str = field(repr=False)
     roots: tuple[Path, ...]
     max_queued: int
@@ -64,7 +68,7 @@ class Settings:
             raise InvalidSetting(f"unknown setting {unknown[0]}", remedy=f"known: {', '.join(sorted(known))}")
         values: dict[str, object] = {}
         for row in SETTINGS:
-            text = env.get(row.variable, "").strip()
+            text = UNFILLED.sub("", env.get(row.variable, "").strip())
             try:
                 values[row.field] = row.read(text) if text else row.default(values)
             except ValueError as error:
@@ -112,6 +116,15 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
     return read
 
 
+def _one_of(*names: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        if text not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return text
+
+    return read
+
+
 def _fixed(value: object) -> Callable[[dict[str, object]], object]:
     return lambda _: value
 
@@ -120,15 +133,6 @@ def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")):
         raise ValueError("must begin with https:// or http://")
     return text.rstrip("/")
-
-
-def _one_of(*choices: str) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
 
 
 def _yes_or_no(text: str) -> object:
@@ -200,6 +204,11 @@ SETTINGS: tuple[Setting, ...] = (
             "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
+            "where finished pieces of running tasks are kept"),
+    Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
+            "least frames of such a piece; at most twice as many are lost with a worker"),
+    Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
     Setting("token", TOKEN, _secret, _fixed(""), "none",
             "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
             secret=True),

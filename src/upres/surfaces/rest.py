@@ -30,7 +30,7 @@ MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/q
                ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
                ".m4s": "video/iso.segment", ".mpg": "video/mpeg", ".mpeg": "video/mpeg",
                ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
+               ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 JSON_BODY_BYTES = 64 * 1024
 HEAR_ON_S = 2.0
 # The folders of an absolute path, in which blanks are rare; our own routes are no paths.

@@ -1,8 +1,8 @@
 """schemathesis against a fresh server's own /openapi.json, with its default checks.
 
-    python -m tests.conformance PATH_OF_SCHEMATHESIS [OPTION …]
+    python -m tests.schema_fuzz PATH_OF_SCHEMATHESIS [OPTION …]
 
-schemathesis lives in an environment of its own (`make conformance` makes it): nothing else here needs it.
+schemathesis lives in an environment of its own (`make fuzz` makes it): nothing else here needs it.
 """
 
 from __future__ import annotations
