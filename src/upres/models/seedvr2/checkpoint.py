@@ -93,6 +93,7 @@ def load_vae(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVae:
     with torch.device("meta"):
         vae = VideoVae(vae_config(file.shapes))
     assign(vae, file, device)
+    vae.merge()
     return vae.to(dtype).eval()
 
 
