@@ -1,0 +1,40 @@
+"""Plain or fused: the one switch. Knows nothing of the kernels themselves."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from upres.errors import InvalidSetting
+
+Mode = Literal["plain", "fused", "fp8"]  # fp8: fused, and matrix products of 8-bit floats where a kernel has them
+
+_mode: Mode = "plain"
+
+
+def use(mode: Mode) -> Mode:
+    """For this process, from now on. Returns what it was. Raises InvalidSetting if fused kernels cannot be had."""
+    global _mode
+    if mode != "plain" and find_spec("triton") is None:
+        raise InvalidSetting(f"kernels {mode!r} need Triton", remedy="use `plain`, or a torch that comes with Triton")
+    before, _mode = _mode, mode
+    return before
+
+
+def fused(x: Tensor) -> bool:
+    """Whether what is done to x shall be done by fused kernels."""
+    return _mode != "plain" and runs_triton(x)
+
+
+def fp8(x: Tensor) -> bool:
+    """Whether x shall be multiplied as 8-bit floats: bfloat16 alone, the one type that `_scaled_mm` then gives."""
+    return _mode == "fp8" and x.dtype == torch.bfloat16 and runs_triton(x)
+
+
+def runs_triton(x: Tensor) -> bool:
+    """Interpreted, Triton runs on a CPU: slowly, to be tested."""
+    return x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
