@@ -66,11 +66,12 @@ FLASHVSR = tuple(
     source
     for version, repository in (("v1.1", "JunhaoZhuang/FlashVSR-v1.1"), ("v1", "JunhaoZhuang/FlashVSR"))
     for source in (
-        _hub(repository, f"flashvsr_{version}_dit.safetensors", file="diffusion_pytorch_model_streaming_dmd.safetensors"),
+        _hub(repository, f"flashvsr_{version}_dit.safetensors",
+             file="diffusion_pytorch_model_streaming_dmd.safetensors"),
         _hub(repository, f"flashvsr_{version}_lq_proj.safetensors", file="LQ_proj_in.ckpt", pickle=True),
         _hub(repository, f"flashvsr_{version}_tcdecoder.safetensors", file="TCDecoder.ckpt", pickle=True),
     )
-)
+)  # fmt: skip
 FLASHVSR_SHARED = (
     Source("flashvsr_prompt.safetensors", (
         "https://raw.githubusercontent.com/OpenImagingLab/FlashVSR/main/examples/WanVSR/prompt_tensor/posi_prompt.pth",

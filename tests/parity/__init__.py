@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import networks, pipelines, pixels, tables
+from . import flashvsr, flashvsr_pipelines, networks, pipelines, pixels, tables
 from .recording import Check, NotUnderstood, Recording, Table
 
 CHECKS: tuple[tuple[Callable[[Recording], bool], Callable[[Recording], Sequence[Check]]], ...] = (
@@ -26,12 +26,32 @@ CHECKS: tuple[tuple[Callable[[Recording], bool], Callable[[Recording], Sequence[
     (lambda r: any(name.endswith(".raw") for name in r.names), pixels.quantised),
 )
 
+# FlashVSR's files name their kind.
+KINDS: dict[str, Callable[[Recording], Sequence[Check]]] = {
+    "dit_stream": flashvsr.transformer,
+    "lq_proj": flashvsr.projection,
+    "tcdecoder": flashvsr.tiny_decoder,
+    "wan_vae_decode": flashvsr.wan_decoder,
+    "topk_tables": flashvsr.choices,
+    "noise": flashvsr.noise,
+    "color_fix": flashvsr.color,
+    "input_prep": flashvsr_pipelines.preparation,
+    "pipeline_tiny_long": flashvsr_pipelines.tiny,
+    "pipeline_tiny": flashvsr_pipelines.tiny,
+    "pipeline_full": flashvsr_pipelines.full,
+}
+
 
 def check_file(path: Path) -> Sequence[Check]:
     """Raises NotUnderstood for a file that is no recording we know, and what our own code raises."""
     if path.suffix == ".json":
         return tables.check(Table.read(path))
     recording = Recording(path)
+    if "kind" in recording.config:
+        kind = recording.config["kind"]
+        if kind not in KINDS:
+            raise NotUnderstood(f"a recording of kind {kind!r}")
+        return KINDS[kind](recording)
     for fits, check in CHECKS:
         if fits(recording):
             return check(recording)

@@ -71,6 +71,14 @@ def distance(what: str, ours: Tensor, recorded: Tensor, tolerance: float) -> Che
     return Check(what, float(off.max()), tolerance)
 
 
+def relative(what: str, ours: Tensor, recorded: Tensor, tolerance: tuple[float, float]) -> Check:
+    """As `distance`, and a share of each recorded value may be added to the tolerance: (absolute, share)."""
+    absolute, share = tolerance
+    check = distance(what, ours, recorded, absolute)
+    off = (ours.squeeze().double() - recorded.squeeze().double()).abs() - share * recorded.squeeze().double().abs()
+    return Check(what, max(0.0, float(off.max())) if check.error == check.error else check.error, absolute)
+
+
 def share_off(what: str, ours: Tensor, recorded: Tensor, tolerance: float, *, limit: float = 1e-4) -> Check:
     """The share of values that are off by more than `limit`: for what is decided by ranks."""
     if ours.shape != recorded.shape:

@@ -41,7 +41,7 @@ def correct(mode: ColorCorrection, restored: Tensor, source: Tensor) -> Tensor:
 
 
 def _lab(restored: Tensor, source: Tensor) -> Tensor:
-    ours = rgb_to_lab(_unit(_wavelet(restored, source)))  # 3 T H W
+    ours = rgb_to_lab(_unit(wavelet(restored, source)))  # 3 T H W
     theirs = rgb_to_lab(_unit(source))
     matched = torch.stack([_match_ranks(a.flatten(), b.flatten()) for a, b in zip(ours, theirs, strict=True)])
     matched = matched.view_as(ours)
@@ -49,21 +49,23 @@ def _lab(restored: Tensor, source: Tensor) -> Tensor:
     return _signed(lab_to_rgb(matched))
 
 
-def _wavelet(restored: Tensor, source: Tensor) -> Tensor:
+def wavelet(restored: Tensor, source: Tensor, reach: int | None = None) -> Tensor:
     """High frequencies of `restored`, low frequencies of `source`.
 
-    The high frequencies of an a-trous decomposition telescope to x - low(x), and low() is linear.
+    The high frequencies of an a-trous decomposition telescope to x - low(x), and low() is linear. `reach` is that of
+    the widest blur, in pixels: None is SeedVR2's rule, which narrows it on frames of a side below 128.
     """
-    return _low_frequencies(source - restored).add_(restored).clamp_(-1, 1)
+    widest = max(1, min(source.shape[-2:]) // 8) if reach is None else reach
+    return _low_frequencies(source - restored, widest).add_(restored).clamp_(-1, 1)
 
 
 def _wavelet_adaptive(restored: Tensor, source: Tensor) -> Tensor:
     """The wavelet result, but where that is more saturated than the source: the one of `_hsv`."""
-    wavelet, hsv = _wavelet(restored, source), _hsv(restored, source)
+    smooth, hsv = wavelet(restored, source), _hsv(restored, source)
     wanted = _saturation(source)
     excess = torch.sigmoid(ADAPTIVE_SLOPE * (_saturation(restored) - wanted - ADAPTIVE_OFFSET))
-    weight = torch.where(_saturation(wavelet) - wanted > ADAPTIVE_FLOOR, excess, 0.0)
-    return wavelet.lerp_(hsv, weight)
+    weight = torch.where(_saturation(smooth) - wanted > ADAPTIVE_FLOOR, excess, 0.0)
+    return smooth.lerp_(hsv, weight)
 
 
 def _hsv(restored: Tensor, source: Tensor) -> Tensor:
@@ -88,15 +90,14 @@ def _adain(restored: Tensor, source: Tensor) -> Tensor:
 
 _METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "lab": _lab,
-    "wavelet": _wavelet,
+    "wavelet": wavelet,
     "wavelet_adaptive": _wavelet_adaptive,
     "hsv": _hsv,
     "adain": _adain,
 }
 
 
-def _low_frequencies(x: Tensor) -> Tensor:
-    widest = max(1, min(x.shape[-2:]) // 8)
+def _low_frequencies(x: Tensor, widest: int) -> Tensor:
     for level in range(WAVELET_LEVELS):
         x = _blur(x, min(2**level, widest))
     return x

@@ -1,0 +1,135 @@
+"""The tiny conditional decoder: from latents and the enlarged source frames to frames, four for each latent frame.
+
+Knows nothing of the transformer. A TAEHV decoder (madebyollin/taehv) with the source as a condition, as in
+OpenImagingLab/FlashVSR ccac0ac; numbers of layers are those of the published checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from upres.models.flashvsr.causal import laid_out
+
+FRAMES = 4  # for each latent frame
+SCALE = 8
+CONDITION = 3 * FRAMES * SCALE**2
+LEAD = FRAMES - 1  # frames that the first latent frame of a clip makes and that are none of it
+MEMORY_BLOCKS = 3  # of each width
+GROWTH = (1, 2, 2)  # how many frames each further width makes of one
+SLICE_BYTES = 2 << 30  # of one layer's output at most, unless a single frame is larger
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    channels: tuple[int, int, int, int] = (512, 256, 128, 128)
+    latent_channels: int = 16
+
+
+class DecoderMemory:
+    """The last frame that each memory block of the decoder saw of one clip."""
+
+    def __init__(self) -> None:
+        self._last: dict[nn.Module, Tensor] = {}
+
+    @property
+    def fresh(self) -> bool:
+        return not self._last
+
+    @property
+    def nbytes(self) -> int:
+        return sum(x.untyped_storage().nbytes() for x in self._last.values())
+
+    def before(self, block: nn.Module, x: Tensor) -> Tensor:
+        """The frames of `x`, each one later: what was remembered, and all but the last, which is remembered."""
+        last = self._last[block] if block in self._last else torch.zeros_like(x[:1])
+        self._last[block] = x[-1:].clone()
+        return torch.cat((last, x[:-1]))
+
+
+class TinyDecoder(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        widths = config.channels
+        layers: dict[str, nn.Module] = {"1": _conv(CONDITION + config.latent_channels, widths[0], bias=True),
+                                        "3": _conv(widths[0], widths[0])}  # fmt: skip
+        for level, (width, following, growth) in enumerate(zip(widths, widths[1:], GROWTH, strict=False)):
+            first = 5 + 6 * level
+            layers |= {str(first + n): MemoryBlock(width) for n in range(MEMORY_BLOCKS)}
+            layers |= {str(first + 4): Grow(width, growth), str(first + 5): _conv(width, following)}
+        layers |= {"24": _conv(widths[3], widths[3]), "26": _conv(widths[3], 3, bias=True)}
+        self.decoder = nn.ModuleDict(layers)
+        self.config = config
+
+    def open(self) -> DecoderMemory:
+        return DecoderMemory()
+
+    def forward(self, latents: Tensor, frames: Tensor, memory: DecoderMemory) -> Tensor:
+        """latents: c t H/8 W/8; frames: T C H W, [-1, 1], T = 4t, and 4t-3 at the start of a clip -> frames like these.
+
+        A latent frame or more at a time, however many fit into memory: each sees those before it only.
+        """
+        lead = frames[:1].expand(-len(frames) % FRAMES, -1, -1, -1)
+        condition = rearrange(torch.cat((lead, frames)), "(t a) c (h y) (w x) -> t (c a y x) h w",
+                              a=FRAMES, y=SCALE, x=SCALE)  # fmt: skip
+        x = torch.cat((condition, rearrange(latents, "c t h w -> t c h w")), dim=1)
+        x = laid_out(torch.tanh(x / 3) * 3)
+        dropped = LEAD if memory.fresh else 0
+        out = torch.cat([frame for part in self._split(x, 1, FRAMES // 2) for frame in self._decode(part, memory)])
+        return out[dropped:].mul_(2).sub_(1)
+
+    def _decode(self, x: Tensor, memory: DecoderMemory) -> Iterator[Tensor]:
+        """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
+        layer = self.decoder
+        x = F.relu(layer["3"](F.relu(layer["1"](x))))
+        for first in (5, 11, 17):
+            for number in range(first, first + MEMORY_BLOCKS):
+                x = layer[str(number)](x, memory)
+            x = layer[str(first + 4)](x)
+            if first < 17:
+                x = layer[str(first + 5)](_doubled(x))
+        for part in self._split(x, 2, 1):  # from here on each frame stands for itself
+            part = F.relu(layer["24"](F.relu(layer["22"](_doubled(part)))))
+            yield layer["26"](part)
+
+    def _split(self, x: Tensor, scale: int, frames: int) -> tuple[Tensor, ...]:
+        """Into parts whose widest layer, `frames` frames for each of `x` and `scale` or more times its size, fits."""
+        grown = (SCALE // 2) if scale == 1 else scale
+        frame_bytes = frames * max(self.config.channels[2:]) * x[0, 0].numel() * grown**2 * x.element_size()
+        return torch.split(x, max(1, SLICE_BYTES // frame_bytes))
+
+
+class MemoryBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(_conv(2 * channels, channels, bias=True), nn.ReLU(),
+                                  _conv(channels, channels, bias=True), nn.ReLU(),
+                                  _conv(channels, channels, bias=True))  # fmt: skip
+
+    def forward(self, x: Tensor, memory: DecoderMemory) -> Tensor:
+        return F.relu(self.conv(torch.cat((x, memory.before(self, x)), dim=1)) + x)
+
+
+class Grow(nn.Module):
+    """Each frame becomes `times` frames. T C H W"""
+
+    def __init__(self, channels: int, times: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, times * channels, 1, bias=False)
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return laid_out(rearrange(self.conv(x), "t (n c) h w -> (t n) c h w", n=self.times))
+
+
+def _conv(channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
