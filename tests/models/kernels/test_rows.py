@@ -19,7 +19,7 @@ def rows(shape: tuple[int, int], dtype: torch.dtype = torch.float32, seed: int =
 
 
 def column_values(columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    shift, scale, gate = torch.randn(3, columns, generator=torch.Generator().manual_seed(5))
+    shift, scale, gate = torch.randn(columns, 3, generator=torch.Generator().manual_seed(5)).unbind(1)  # with gaps
     return shift, scale, gate
 
 

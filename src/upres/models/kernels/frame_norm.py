@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
+from upres.models.kernels.convolution import FACTOR
+from upres.models.kernels.fp8 import LARGEST
 from upres.models.kernels.switch import fused
 
 
@@ -17,22 +19,33 @@ def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
                before: Tensor | None = None, room: Tensor | None = None) -> Tensor:  # fmt: skip
     """Every frame of x is normalised by itself, in float32; not differentiable.
 
-    before: a value of each channel, added to x first. room: where the result goes; its memory may have gaps.
+    before: a value of each channel, added to x first. room: where the result goes; its memory may have gaps. A room of
+    8-bit floats gets FACTOR times the result, for `convolved`.
     """
+    if room is None and not x.is_cuda and not fused(x) and not silu and before is None:
+        return _by_frames(x, groups, weight, bias, eps)
     out = torch.empty_like(x) if room is None else room
     if fused(x) and channels_last(x) and channels_last(out):
         from upres.models.kernels.fused.frame_norm import frame_norm as kernel
 
-        kernel(x, groups, weight, bias, eps, silu, before, out)
+        kernel(x, groups, weight, bias, eps, silu, before, out, FACTOR)
         return out
+    if out.dtype == torch.float8_e4m3fn:
+        narrow = frame_norm(x, groups, weight, bias, eps, silu=silu, before=before)
+        return out.copy_((narrow * FACTOR).clamp_(-LARGEST, LARGEST))
     if before is not None:
         x = x + before.view(-1, 1, 1, 1)
     if x.is_cuda:
         by_sums(x, groups, weight, bias, eps, out)
     else:
-        frames = F.group_norm(rearrange(x, "b c t h w -> (b t) c h w"), groups, weight, bias, eps)
-        out.copy_(rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0]))
+        normed = _by_frames(x, groups, weight, bias, eps)
+        return torch.ops.aten.silu.out(normed, out=out) if silu else out.copy_(normed)  # type: ignore[no-any-return]
     return F.silu(out, inplace=True) if silu else out
+
+
+def _by_frames(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    frames = F.group_norm(rearrange(x, "b c t h w -> (b t) c h w"), groups, weight, bias, eps)
+    return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
 
 
 def total(h: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:

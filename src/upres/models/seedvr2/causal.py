@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upres.models.kernels.convolution import convolved, packed, takes
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.switch import fp8, fused
+
 Axes = tuple[int, int, int]  # time, height, width
 Fill = Callable[[Tensor, Tensor], object]  # (x, room): computes something of x's shape from x, into `room`
 
@@ -54,6 +58,7 @@ class CausalConv3d(nn.Conv3d):
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
         self.border = border
+        self.eight_bits: Rows | None = None  # the weight as 8-bit products take it, once one was wanted
 
     def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
@@ -61,14 +66,22 @@ class CausalConv3d(nn.Conv3d):
         What is convolved is what `fill` makes of x: it goes where the convolution reads it, behind the frames before
         it, and is never copied. `biased=False` leaves the bias to whoever reads the result.
         """
-        x = self._led(x, memory, fill)
-        return F.conv3d(x, self.weight, self.bias if biased else None, self.stride, self.padding)
+        bias = self.bias if biased else None
+        if fill is not copied and fp8(x) and takes(self.weight, self.stride):  # only a norm's values are of known size
+            room = self._led(x, memory, fill, torch.float8_e4m3fn)
+            return convolved(room, self._in_eight_bits(), bias, self.kernel_size, int(self.padding[1]), x.dtype)
+        return F.conv3d(self._led(x, memory, fill, x.dtype), self.weight, bias, self.stride, self.padding)
 
-    def _led(self, x: Tensor, memory: Memory, fill: Fill) -> Tensor:
+    def _in_eight_bits(self) -> Rows:
+        if self.eight_bits is None:
+            self.eight_bits = packed(self.weight)
+        return self.eight_bits
+
+    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:
         batch, channels, frames, height, width = x.shape
         tail = memory.recall(self)
         before = self.lead if tail is None else tail.shape[2]
-        room = empty((batch, channels, before + frames, height + self.border, width + self.border), like=x)
+        room = empty((batch, channels, before + frames, height + self.border, width + self.border), x, dtype)
         fresh = room[:, :, before:]
         fill(x, fresh[..., :height, :width])
         if self.border:
@@ -81,9 +94,9 @@ class CausalConv3d(nn.Conv3d):
         return room
 
 
-def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
     """B C T H W in the memory order that convolutions are fastest in: on CUDA channels last, where they take 2/3 of the
     time and 1/3 of the memory; on a CPU channels first. What follows keeps the order.
     """
-    order = torch.channels_last_3d if like.is_cuda else torch.contiguous_format
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order)
+    order = torch.channels_last_3d if like.is_cuda or fused(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=order)

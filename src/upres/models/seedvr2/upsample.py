@@ -93,7 +93,7 @@ class Upsample(nn.Module):
         parts = [(name, count) for name, count in frames.items() if count > 0]
         batch, channels, _, height, width = x.shape
         made = sum(count * (1 if name == "first" else self.time_factor) for name, count in parts)
-        out = empty((batch, channels, made, 2 * height, 2 * width), like=x)
+        out = empty((batch, channels, made, 2 * height, 2 * width), x, x.dtype)
         into, read = out, x
         for name, count in parts:
             taps, bias = self.get_buffer(f"{name}_taps"), self.get_buffer(f"{name}_bias")

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from upres.models.attention import attend_in_frames
+from upres.models.kernels.frame_norm import total
+from upres.models.kernels.switch import fused
 from upres.models.seedvr2.causal import CausalConv3d, Memory
 from upres.models.seedvr2.norm import FrameNorm
 from upres.models.seedvr2.tiling import SCALE, Passage, Tiling, decoding_tiles, encoding_tiles
@@ -192,9 +195,15 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(channels, out_channels, kernel_size=1) if channels != out_channels else None
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
-        h: Tensor = self.conv1(x, memory, self.norm1.activate)
-        h = self.conv2(h, memory, self.norm2.activate)
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        """Fused, the convolutions leave their biases to the passes that follow them anyway."""
+        late = fused(x)
+        h: Tensor = self.conv1(x, memory, self.norm1.activate, biased=not late)
+        h = self.conv2(h, memory, self.norm2.activated_with(self.conv1.bias if late else None), biased=not late)
+        if self.conv_shortcut is None:
+            return total(h, x, self.conv2.bias if late else None)
+        if not late:
+            return total(h, self.conv_shortcut(x), None)
+        return total(h, F.conv3d(x, self.conv_shortcut.weight), self.conv2.bias + self.conv_shortcut.bias)
 
 
 class FrameAttention(nn.Module):
@@ -209,7 +218,7 @@ class FrameAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = rearrange(self.group_norm(x), "b c t h w -> (b t) 1 (h w) c")
+        tokens = rearrange(self.group_norm(x), "b c t h w -> (b t) (h w) c")
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v))
-        return x + rearrange(out, "(b t) 1 (h w) c -> b c t h w", b=x.shape[0], h=x.shape[3])
+        out: Tensor = self.to_out[0](attend_in_frames(q, k, v))
+        return x + rearrange(out, "(b t) (h w) c -> b c t h w", b=x.shape[0], h=x.shape[3])

@@ -106,7 +106,7 @@ def _total(h, x, bias, rows, C: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr
 
 
 def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool, before: Tensor | None,
-               out: Tensor, factor: float = 1.0) -> None:  # fmt: skip
+               out: Tensor, factor: float) -> None:  # fmt: skip
     """out may be float8_e4m3fn; it then holds values times `factor`, what is too large for it cut off."""
     batch, channels, frames, height, width = x.shape
     rows, size, all_frames = height * width, channels // groups, batch * frames

@@ -81,15 +81,15 @@ def modulated(x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tens
     rows, columns = x.shape
     out, scales = _results(x, rows, columns, fp8)
     summed = x if change is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    gating = (x, shift) if change is None or gate is None else (change, gate)
-    _modulated[(rows,)](x, *gating, shift, scale, summed, out, scales, x.stride(0), gating[0].stride(0), eps,
+    gating = (x, shift) if change is None or gate is None else (change, gate.contiguous())
+    _modulated[(rows,)](x, *gating, shift.contiguous(), scale.contiguous(), summed, out, scales, x.stride(0), gating[0].stride(0), eps,
                         GATED=change is not None, FP8=fp8, **_sizes(columns))  # fmt: skip
     return summed, _given(out, scales, x, fp8)
 
 
 def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _gated[(len(x),)](x, change, gate, out, x.stride(0), change.stride(0), **_sizes(x.shape[1]))
+    _gated[(len(x),)](x, change, gate.contiguous(), out, x.stride(0), change.stride(0), **_sizes(x.shape[1]))
     return out
 
 
