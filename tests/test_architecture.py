@@ -28,18 +28,22 @@ ARROWS: dict[str, set[str]] = {
     "models.restorer": {"models.limits"},
     "models.kernels": set(),
     "models.attention": {"models.kernels"}, "models.weights": {"models.kernels"},
+    "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
     "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
     "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights", "models.kernels"},
     "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights", "models.kernels"},
-    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "restore.plan", "settings", "remote"},
+    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer", "models.kernels",
+               "limits"},
+    "limits": {"queue", "settings"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "settings", "remote",
+               "limits"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "mcp_server", "supply"},
+    "surfaces": {"engine", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "models.limits", "worker.process")
+TORCH_FREE = ("restore.plan", "models.limits", "worker.process", "worker.loop", "worker.sealed")
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

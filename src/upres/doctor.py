@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -107,6 +108,10 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         row = engine.supervisor.alive(slot)
         doing = f"pid {row.pid}, {row.state}, model {row.model}" if row is not None else "none (started on demand)"
         yield Finding("worker", f"{slot.device_name}: {doing}; log {engine.supervisor.log_path(slot)}")
+        resting = engine.supervisor.quarantine(slot)
+        if resting is not None:
+            left = f"{slot.device_name} failed repeatedly and rests for {resting.until - time.time():.0f} s more"
+            yield Finding("worker", f"{left}: {resting.what}", "see the log; `upres stop` ends the rest at once")
     engine.close()
     free_mb = shutil.disk_usage(_existing(settings.output_dir)).free // 2**20
     remedy = "free space; tasks are refused" if free_mb < settings.disk_reserve_mb else ""

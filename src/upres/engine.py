@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from upres.catalog import Catalog
 from upres.errors import (
-    DiskFull,
     FileMissing,
     InvalidParameter,
     OutputMissing,
     TaskNotCompleted,
+    TaskNotFinished,
     UnsupportedMedia,
     WorkerFailed,
 )
+from upres.fleet.keeper import WORKER_MODULE
 from upres.fleet.slots import gpu_memory
 from upres.fleet.supervisor import Supervisor
+from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.media.probe import MediaInfo, probe
+from upres.media.stills import still
 from upres.queue.database import Database
-from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.store import NewTask, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
-from upres.restore.plan import OUTPUT_SUFFIX, Size, plan_clip
+from upres.restore.plan import OUTPUT_SUFFIX, Plan, Size, plan_clip
 from upres.settings import Settings
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+from upres.tasks import Facts, GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
 START_S = 2.0  # of a worker and its model, roughly; only in estimates
 RECENT_TASKS = 20
+ALL_STATES = tuple(TaskState)
 
 
 class Engine(Protocol):
     """The verbs of Upres. `LocalEngine` works on this machine's store, `remote.RemoteEngine` on another server."""
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         """Checks the order, stores it durably and returns at once. The same `key` returns the same task.
 
-        Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, ModelNotFound, DiskFull, StoreUnusable.
+        Tasks of a higher `priority` (-100…100) run first, those of the same in the order of their submits; while
+        higher ones keep coming, lower ones wait. Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter,
+        ModelNotFound, PathRefused, TaskTooLarge, QueueFull, DiskFull, StoreUnusable.
         """
 
     def status(self, task_id: str) -> Task:
@@ -54,8 +61,22 @@ class Engine(Protocol):
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled at once, a running one within a window. Finished ones stay as they are."""
 
+    def retry(self, task_id: str) -> Task:
+        """Submits a finished task's order again, as a new task. Raises TaskNotFound, TaskNotFinished, and as submit."""
+
+    def remove(self, task_id: str) -> Task:
+        """Forgets a task and deletes its files, but for those at paths the caller chose: an input that was not
+        uploaded, an `output_path`. A running task is stopped first. Returns it as it was. Raises TaskNotFound.
+        """
+
     def output(self, task_id: str) -> Path:
         """The result's file. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
+
+    def preview(self, task_id: str) -> bytes:
+        """The result's first frame as JPEG. Raises what `output` raises, and InvalidInput, MediaFailed."""
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        """Tasks in any of these states, newest first; pages count from 1."""
 
     def queue(self) -> QueueStatus: ...
 
@@ -76,24 +97,27 @@ class Engine(Protocol):
 class LocalEngine:
     """The engine on this machine's store and workers. Any number of processes may hold one."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises StoreUnusable, InvalidSetting."""
+    def __init__(self, settings: Settings, worker: str = WORKER_MODULE) -> None:
+        """`worker` is the module that runs tasks. Raises StoreUnusable, InvalidSetting."""
         database = Database(settings.data_dir / "upres.sqlite3")
         self.settings = settings
         self.catalog = Catalog(settings.model_dir)
         self._database = database
         self._store, self._workers = TaskStore(database), WorkerTable(database)
-        self.supervisor = Supervisor(settings, self._store, self._workers)
+        self.supervisor = Supervisor(settings, self._store, self._workers, worker)
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
         self.supervisor.close()
         self._database.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
-        path = Path(spec.input_path).expanduser().absolute()
-        if not path.exists():
-            raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres")
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
+        check_key(key)
+        check_priority(priority)
+        known = self._store.keyed(key) if key is not None else None
+        if known is not None:
+            return self.status(known.id)
+        path = beneath(Path(spec.input_path), self.settings.all_roots)
         info = probe(path)
         if spec.kind is not None and spec.kind != info.kind:
             article = {"image": "an image", "video": "a video"}
@@ -103,19 +127,27 @@ class LocalEngine:
         plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
         update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
         if spec.output_path is not None:
-            update["output_path"] = str(_checked_output(spec, info))
-        self._check_disk()
-        new = NewTask(spec.model_copy(update=update), info.kind, model.name, info.frames, plan.target.pixels, key)
-        task = self._store.add(new)
-        self.supervisor.ensure()
+            update["output_path"] = str(_checked_output(spec, info, self.settings.all_roots))
+        price = Price(info.frames, plan.target.pixels)
+        check_size(price, self.settings)
+        check_disk(price, info.kind, self.settings)
+        new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
+                      facts=_facts(info, plan))  # fmt: skip
+        task = self._store.add(new, self.settings.max_queued)
+        self.supervisor.ensure(at_once=True)
         return self.status(task.id)
+
+    def retry(self, task_id: str) -> Task:
+        task = self._store.get(task_id)
+        if not task.state.finished:
+            raise TaskNotFinished(f"task {task_id} is {task.state}", remedy="wait for it, or cancel it first")
+        return self.submit(task.spec)
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
         task = self._store.get(task_id)
-        if task.state.finished:
-            return task
-        return next((t for t in self._line() if t.id == task_id), task)
+        place = self._places().get(task_id) if not task.state.finished else None
+        return task if place is None else task.model_copy(update=place)
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -129,6 +161,15 @@ class LocalEngine:
     def cancel(self, task_id: str) -> Task:
         return self._store.cancel(task_id)
 
+    def remove(self, task_id: str) -> Task:
+        """The row goes first: whatever the task's worker writes from then on is refused, and the worker tidies up."""
+        task = self._store.remove(task_id)
+        upload = Path(task.spec.input_path).parent
+        if upload.parent == self.settings.upload_dir and not self._store.reads(task.spec.input_path):
+            shutil.rmtree(upload, ignore_errors=True)
+        shutil.rmtree(self.settings.output_dir / task.id, ignore_errors=True)
+        return task
+
     def output(self, task_id: str) -> Path:
         task = self._store.get(task_id)
         if task.result is None:
@@ -138,9 +179,22 @@ class LocalEngine:
             raise OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again")
         return path
 
+    def preview(self, task_id: str) -> bytes:
+        path, task = self.output(task_id), self._store.get(task_id)
+        assert task.result is not None  # `output` found it completed
+        return still(path, task.kind, task.result.width, task.result.height)
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        self.supervisor.ensure()
+        found = self._store.page(states, page, page_size)
+        places = self._places()
+        return found.model_copy(update={"tasks": tuple(task.model_copy(update=places.get(task.id, {}))
+                                                       for task in found.tasks)})  # fmt: skip
+
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        line, totals = self._line(), self._store.totals()
+        places, totals = self._places(), self._store.totals()
+        line = [task.model_copy(update=places.get(task.id, {})) for task in self._store.unfinished()]
         times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
@@ -155,8 +209,10 @@ class LocalEngine:
 
     def models(self) -> ModelList:
         row = self.supervisor.alive(self.supervisor.slots[0])
+        infos = self.catalog.infos()
         return ModelList(
-            models=tuple(info for info in self.catalog.infos() if info.installed), default=self.catalog.default().name,
+            models=tuple(info for info in infos if info.installed), default=self.catalog.default().name,
+            absent=tuple(info for info in infos if not info.installed),
             current=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
         )  # fmt: skip
@@ -188,43 +244,41 @@ class LocalEngine:
     def gpu(self) -> GpuStatus:
         self.supervisor.ensure()
         slot = self.supervisor.slots[0]
-        row, memory = self.supervisor.alive(slot), gpu_memory(slot)
-        running = [task.id for task in self._line() if task.state is TaskState.PROCESSING]
+        row, memory, resting = self.supervisor.alive(slot), gpu_memory(slot), self.supervisor.quarantine(slot)
         return GpuStatus(
             cuda_available=bool(slot.uuid), gpu_name=slot.device_name if slot.uuid else None,
             vram_used_mb=memory.used_mb, vram_total_mb=memory.total_mb, device=slot.device,
+            gpu_count=sum(bool(slot.uuid) for slot in self.supervisor.slots),
             worker_pid=row.pid if row is not None else None,
             current_model=row.model if row is not None else None,
             loading_model=row.loading_model if row is not None else None,
-            current_task=running[0] if running else None,
+            current_task=self._workers.pulse(slot.name).task_id,
+            quarantined_until=resting.until if resting is not None else None,
+            fault=resting.what if resting is not None else None,
         )  # fmt: skip
 
-    def _line(self) -> list[Task]:
-        """Unfinished tasks in order, each with its position and the time until it is done."""
-        line, ahead_s = [], 0.0
-        lanes = len(self.supervisor.slots)
-        for position, (task, price) in enumerate(self._store.unfinished(), start=1):
-            ahead_s += self._remaining_s(task, price) / lanes
-            line.append(task.model_copy(update={"queue_position": position, "estimated_wait_s": ahead_s}))
-        return line
+    def _places(self) -> dict[str, dict[str, object]]:
+        """Of every unfinished task its position and the time until it is done, in seconds."""
+        places: dict[str, dict[str, object]] = {}
+        rates: dict[tuple[str, int], float] = {}
+        lanes, ahead_s = len(self.supervisor.slots), 0.0
+        for position, waiting in enumerate(self._store.line(), start=1):
+            ahead_s += self._remaining_s(waiting, rates) / lanes
+            places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
+        return places
 
-    def _remaining_s(self, task: Task, price: Price) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model."""
-        left = price.frames - task.progress.frames_done
-        if task.progress.fps > 0:
-            return left / task.progress.fps
-        rate = self._workers.pixels_per_s(task.model, price.pixels)
-        if rate is None:
-            rate = self.catalog.expected_pixels_per_s(task.model, on_gpu=bool(self.supervisor.slots[0].uuid))
-        return START_S + left * price.pixels / rate
-
-    def _check_disk(self) -> None:
-        folder = self.settings.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        free_mb = shutil.disk_usage(folder).free // 2**20
-        if free_mb < self.settings.disk_reserve_mb:
-            raise DiskFull(f"{free_mb} MB are free where outputs go, the reserve is {self.settings.disk_reserve_mb} MB",
-                           remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip
+    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, int], float]) -> float:
+        """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
+        left = waiting.price.frames - waiting.progress.frames_done
+        if waiting.progress.fps > 0:
+            return left / waiting.progress.fps
+        kind = (waiting.model, waiting.price.pixels)
+        if kind not in rates:
+            measured = self._workers.pixels_per_s(*kind)
+            on_gpu = bool(self.supervisor.slots[0].uuid)
+            rates[kind] = (measured if measured is not None
+                           else self.catalog.expected_pixels_per_s(waiting.model, on_gpu=on_gpu))  # fmt: skip
+        return START_S + left * waiting.price.pixels / rates[kind]
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -236,8 +290,16 @@ def open_engine(settings: Settings) -> Engine:
     return LocalEngine(settings)
 
 
-def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
-    """Raises InvalidParameter, FileMissing."""
+def _facts(info: MediaInfo, plan: Plan) -> Facts:
+    return Facts(
+        width=info.width, height=info.height, fps=float(info.fps), duration_s=info.duration_s,
+        size_bytes=info.path.stat().st_size, prepared_width=plan.source.width, prepared_height=plan.source.height,
+        output_width=plan.target.width, output_height=plan.target.height,
+    )  # fmt: skip
+
+
+def _checked_output(spec: TaskSpec, info: MediaInfo, roots: tuple[Path, ...]) -> Path:
+    """Raises InvalidParameter, FileMissing, PathRefused."""
     path = Path(str(spec.output_path)).expanduser().absolute()
     wanted = OUTPUT_SUFFIX[info.kind]
     if path.suffix.lower() != wanted:
@@ -245,6 +307,7 @@ def _checked_output(spec: TaskSpec, info: MediaInfo) -> Path:
                                remedy=f"use {path.stem}{wanted}")  # fmt: skip
     if not path.parent.is_dir():
         raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
+    path = beneath(path.parent, roots) / path.name
     if path.exists() and not spec.overwrite:
         raise InvalidParameter(f"{path} exists", remedy="allow overwriting or choose another name")
     if path == info.path.absolute() or (path.exists() and path.samefile(info.path)):

@@ -11,6 +11,8 @@ class UpresError(Exception):
     code: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
 
+    retry_after_s: ClassVar[int | None] = None  # a client may try the same again after this; in Retry-After
+
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -60,6 +62,12 @@ class TaskNotCompleted(UpresError):
     code, http_status = "task_not_completed", 400
 
 
+class TaskNotFinished(UpresError):
+    """Asked of a task that still waits or runs, and only a finished one can do it."""
+
+    code, http_status = "task_not_finished", 409
+
+
 class OutputMissing(UpresError):
     """The task completed, but its file is no longer there."""
 
@@ -68,6 +76,12 @@ class OutputMissing(UpresError):
 
 class ModelNotFound(UpresError):
     code, http_status = "model_not_found", 404
+
+
+class ModelUnavailable(UpresError):
+    """An API that always runs one model cannot: its weights are not installed."""
+
+    code, http_status = "model_unavailable", 503
 
 
 class WeightsInvalid(UpresError):
@@ -102,8 +116,24 @@ class UploadTooLarge(UpresError):
     code, http_status = "upload_too_large", 413
 
 
+class TaskTooLarge(UpresError):
+    """One task would hold the device for longer than its operator allows."""
+
+    code, http_status = "task_too_large", 413
+
+
+class QueueFull(UpresError):
+    code, http_status, retry_after_s = "queue_full", 429, 10
+
+
+class PathRefused(UpresError):
+    """A path lies outside the directories that tasks may use, or leads out of them."""
+
+    code, http_status = "path_not_allowed", 403
+
+
 class DiskFull(UpresError):
-    code, http_status = "disk_full", 507
+    code, http_status, retry_after_s = "disk_full", 507, 60
 
 
 class StoreUnusable(UpresError):
@@ -122,6 +152,12 @@ class DownloadFailed(UpresError):
     """A weights file could not be fetched whole from any of its sources."""
 
     code, http_status = "download_failed", 502
+
+
+class Outdated(UpresError):
+    """Raised inside a worker whose next task was ordered by a newer Upres, for a newer worker to run."""
+
+    code, http_status = "outdated", 409
 
 
 class TaskCancelled(UpresError):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from upres.errors import InvalidSetting
+
+TOKEN = "UPRES_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Settings:
     output_dir: Path
     upload_dir: Path
     model_dir: Path
+    flashvsr_model: str
     hub_url: str
     host: str
     port: int
@@ -31,6 +37,15 @@ class Settings:
     max_attempts: int
     wait_cap_s: float
     threads: int
+    token: str = field(repr=False)
+    roots: tuple[Path, ...]
+    max_queued: int
+    max_gigapixels: float
+    stall_timeout_s: float
+    quarantine_s: float
+    keep_outputs_days: float
+    keep_uploads_days: float
+    keep_gb: float
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -45,14 +60,18 @@ class Settings:
             try:
                 values[row.field] = row.read(text) if text else row.default(values)
             except ValueError as error:
-                raise InvalidSetting(f"{row.variable}={text!r}: {error}", remedy=row.meaning) from error
+                shown = "…" if row.secret else repr(text)
+                raise InvalidSetting(f"{row.variable}={shown}: {error}", remedy=row.meaning) from error
         return cls(**values)  # type: ignore[arg-type]
 
+    @property
+    def all_roots(self) -> tuple[Path, ...]:
+        """Where inputs and outputs of tasks may lie; empty: anywhere."""
+        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
 
     def to_env(self) -> dict[str, str]:
-        """The environment that `from_env` reads back as these settings: how a worker gets its starter's."""
-        values = ((row.variable, getattr(self, row.field)) for row in SETTINGS)
-        return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values}
+        """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
+        return {row.variable: row.write(getattr(self, row.field)) for row in SETTINGS if not row.secret}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,8 @@ class Setting:
     default: Callable[[dict[str, object]], object]  # gets the fields read so far
     shown_default: str
     meaning: str
+    write: Callable[[Any], str] = str
+    secret: bool = False
 
 
 def _path(text: str) -> Path:
@@ -76,7 +97,7 @@ def _under(part: str) -> Callable[[dict[str, object]], object]:
 def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], object]:
     def read(text: str) -> object:
         value = kind(text)
-        if value < low:
+        if not value >= low:  # nor NaN
             raise ValueError(f"must be at least {low}")
         return value
 
@@ -97,18 +118,30 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(_path(part) for part in text.split(os.pathsep) if part)
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{32,}", text):
+        raise ValueError("must be 32 or more printable ASCII characters, as from `openssl rand -hex 32`")
+    return text
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("data_dir", "UPRES_DATA_DIR", _path, _fixed(platformdirs.user_data_path("upres")),
             "per-user directory", "task store, locks, logs"),
     Setting("output_dir", "OUTPUT_FOLDER", _path, _under("outputs"), "<data>/outputs", "where results are written"),
     Setting("upload_dir", "UPLOAD_FOLDER", _path, _under("uploads"), "<data>/uploads", "where REST uploads are kept"),
     Setting("model_dir", "MODEL_DIR", _path, _under("models"), "<data>/models", "where weights files are looked for"),
+    Setting("flashvsr_model", "UPRES_FLASHVSR_MODEL", str, _fixed("flashvsr-v1.1-tiny-long"), "flashvsr-v1.1-tiny-long",
+            "model that runs what is sent to FlashVSR's REST API"),
     Setting("hub_url", "HF_ENDPOINT", _url, _fixed("https://huggingface.co"), "https://huggingface.co",
             "Hugging Face or a mirror of it, which `upres download` asks"),
     Setting("host", "UPRES_HOST", str, _fixed("127.0.0.1"), "127.0.0.1", "address `upres serve` binds"),
     Setting("port", "PORT", _number_from(0, int), _fixed(8200), "8200", "port `upres serve` binds"),
     Setting("allowed_hosts", "UPRES_ALLOWED_HOSTS", _names, _fixed(()), "none",
-            "further Host names the server answers to, comma-separated"),
+            "further Host names the server answers to, comma-separated", write=",".join),
     Setting("visible_devices", "NVIDIA_VISIBLE_DEVICES", str, _fixed("0"), "0",
             "GPU indexes or UUIDs to use, comma-separated; `all`; `none` for the CPU"),
     Setting("idle_timeout_s", "GPU_IDLE_TIMEOUT", _number_from(0, float), _fixed(600.0), "600",
@@ -124,6 +157,27 @@ SETTINGS: tuple[Setting, ...] = (
             "longest single wait_for_task of an MCP client, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("token", TOKEN, _secret, _fixed(""), "none",
+            "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
+            secret=True),
+    Setting("roots", "UPRES_ROOTS", _paths, _fixed(()), "anywhere",
+            "directories that inputs may lie in and outputs may go to, separated as in PATH",
+            write=lambda paths: os.pathsep.join(map(str, paths))),
+    Setting("max_queued", "UPRES_MAX_QUEUED", _number_from(1, int), _fixed(1000), "1000",
+            "waiting tasks above which none is accepted"),
+    Setting("max_gigapixels", "UPRES_MAX_GIGAPIXELS", _number_from(0.001, float), _fixed(4000.0), "4000",
+            "largest task: frames times output pixels, 10⁹ (two hours of 4K at 60 frames/s)"),
+    Setting("stall_timeout_s", "UPRES_STALL_TIMEOUT", _number_from(1, float), _fixed(1800.0), "1800",
+            "seconds without progress after which a worker is ended and its task runs again; four times that "
+            "until the first frame"),
+    Setting("quarantine_s", "UPRES_QUARANTINE", _number_from(0, float), _fixed(600.0), "600",
+            "seconds for which a device that failed three times in ten minutes is not used"),
+    Setting("keep_outputs_days", "UPRES_KEEP_OUTPUTS", _number_from(0, float), _fixed(0.0), "0",
+            "days after which results in OUTPUT_FOLDER are deleted; 0 keeps them"),
+    Setting("keep_uploads_days", "UPRES_KEEP_UPLOADS", _number_from(0, float), _fixed(7.0), "7",
+            "days after which uploads of finished tasks are deleted; 0 keeps them"),
+    Setting("keep_gb", "UPRES_KEEP_GB", _number_from(0, float), _fixed(0.0), "0",
+            "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

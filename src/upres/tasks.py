@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -37,7 +39,9 @@ def _frames_per_window(value: int) -> int:
 
 
 class TaskSpec(BaseModel):
-    """The order for one restored file. Every default of the public APIs is written here and nowhere else."""
+    """The order for one restored file. Every default of the public APIs is written here and nowhere else, but for
+    those in which FlashVSR's API differs: they are in `FLASHVSR_API`, below.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +49,8 @@ class TaskSpec(BaseModel):
     kind: MediaKind | None = None  # what the caller says the file is; None accepts either
     resolution: Annotated[int, Field(ge=16, le=16384)] = 1080  # target short side, pixels
     scale: Annotated[float, Field(ge=1, le=8)] | None = None  # times the input's size, instead of resolution
+    preprocess_width: Annotated[int, Field(ge=128, le=16384)] | None = None  # the input is brought to it first
+    preserve_aspect_ratio: bool = True  # False: what is beyond multiples of 128 pixels is cut off, evenly all round
     batch_size: Annotated[int, Field(ge=1, le=1025), AfterValidator(_frames_per_window)] = 5
     dit_model: str | None = None  # None and "default" mean the catalogue's default
     color_correction: ColorCorrection = "lab"
@@ -56,6 +62,12 @@ class TaskSpec(BaseModel):
     kv_ratio: Annotated[float, Field(ge=1, le=16)] = 3.0  # FlashVSR: how many time slices it remembers
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?
+
+
+FLASHVSR_API: Mapping[str, object] = MappingProxyType({  # an order made there, unless it says otherwise
+    "scale": 2.0, "preprocess_width": 640, "preserve_aspect_ratio": False, "seed": 0, "color_correction": "adain",
+    "kind": "video",
+})  # fmt: skip
 
 
 def order(**values: object) -> TaskSpec:
@@ -105,6 +117,7 @@ class Result(BaseModel):
     model: str  # the model that really ran
     device: str
     process_time_s: float
+    restore_time_s: float | None = None  # of it, without loading the model
     warnings: tuple[str, ...] = ()
 
     @property
@@ -114,6 +127,22 @@ class Result(BaseModel):
     @property
     def output_resolution(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class Facts(BaseModel):
+    """What submit learnt of the input, and what will become of it. Sizes in pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int
+    height: int
+    fps: float  # 0 for an image
+    duration_s: float
+    size_bytes: int
+    prepared_width: int  # what the model's work begins with: the input, or what `preprocess_width` makes of it
+    prepared_height: int
+    output_width: int
+    output_height: int
 
 
 class Task(BaseModel):
@@ -126,6 +155,7 @@ class Task(BaseModel):
     kind: MediaKind
     model: str  # the catalogue name `spec.dit_model` resolved to at submit
     state: TaskState
+    facts: Facts | None = None  # None: of a remote server's task, or an older program's
     progress: Progress = Progress()
     created_at: float
     started_at: float | None = None
@@ -140,6 +170,16 @@ class Task(BaseModel):
     @property
     def percent(self) -> int:
         return 100 if self.state is TaskState.COMPLETED else self.progress.percent
+
+
+class TaskPage(BaseModel):
+    """Some tasks, newest first, of the `total` that were asked for; and how many there are in each state."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: tuple[Task, ...]
+    total: int
+    counts: dict[TaskState, int]
 
 
 class QueueStatus(BaseModel):
@@ -164,11 +204,14 @@ class GpuStatus(BaseModel):
     gpu_name: str | None
     vram_used_mb: int
     vram_total_mb: int
+    gpu_count: int = 0  # that workers may use
     device: str  # "cuda:<uuid>" or "cpu"
     worker_pid: int | None  # None when no worker is alive
     current_model: str | None
     loading_model: str | None
     current_task: str | None
+    quarantined_until: float | None = None  # seconds since the epoch: the device failed repeatedly and rests
+    fault: str | None = None  # its last one, while it rests
 
 
 class ModelInfo(BaseModel):
@@ -184,13 +227,16 @@ class ModelInfo(BaseModel):
     vram: str
     variant: str
     desc: dict[str, str]  # language -> one line
+    best_for: str = ""  # what to choose it for, and why
     installed: bool
+    missing: tuple[str, ...] = ()  # files
 
 
 class ModelList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     models: tuple[ModelInfo, ...]  # installed ones
+    absent: tuple[ModelInfo, ...] = ()  # known ones that are not
     default: str
     current: str | None
     loading_model: str | None

@@ -1,147 +1,81 @@
-"""Kills submitters and workers at random and then counts: was an acknowledged task lost, doubled or torn?
+"""Breaks everything on purpose and then judges by the log of operations: was a promise broken?
 
-    python -m tests.chaos --tasks 60 --kills 20 --seed 7
+    python -m tests.chaos                        1,000 tasks, 8 submitters, 200 kills; three seeds, then the rest
+    python -m tests.chaos storm --tasks 60 --kills 20 --seed 7 --takeovers 5 --bench torch --full-disk
+    python -m tests.chaos starters|idle|model    one of the rest
 
-Submitters write each acknowledged task to a log of their own; the verdict comes from those logs, the store and the
-output files. Exit status 0 only if every count that must be 0 is 0.
+Exit status 0 only if every promise was kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `chaos`, as the processes of a run call this package
 
-from upres.engine import LocalEngine
-from upres.settings import Settings
-from upres.tasks import Task, TaskSpec, TaskState
+from chaos import races
+from chaos.arena import Arena
+from chaos.checker import judge
+from chaos.oplog import read
+from chaos.storm import Storm, Weather, small_disk
 
-SUBMITTERS = 4
-TIMEOUT_S = 1800.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    lost: int  # acknowledged, and not in the store
-    doubled: int  # tasks beyond one a key
-    unfinished: int
-    torn: int  # outputs that are missing or not the whole picture
-    leftovers: int  # files in the output folders that are no output
-
-    @property
-    def clean(self) -> bool:
-        return (self.lost, self.doubled, self.unfinished, self.torn, self.leftovers) == (0, 0, 0, 0, 0)
+SMALL_DISK_MB = 40
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="kill submitters and workers, lose nothing")
-    parser.add_argument("--tasks", type=int, default=60)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--submit", nargs=2, metavar=("FIRST", "LAST"), type=int, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description="kill, stop and starve; lose nothing")
+    parser.add_argument("what", nargs="?", choices=("all", "storm", "starters", "idle", "model"), default="all")
+    parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--takeovers", type=int, default=20)
+    parser.add_argument("--submitters", type=int, default=8)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--bench", choices=("paper", "torch"), default="paper")
+    parser.add_argument("--full-disk", action="store_true")
+    parser.add_argument("--rounds", type=int, help="of starters (50), submits of idle (1000), steps of model (10000)")
     options = parser.parse_args()
-    if options.submit:
-        submit(Path.cwd(), *options.submit)
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        return run(Path(folder), options.tasks, options.kills, random.Random(options.seed))
+    kept = True
+    if options.what in ("all", "storm"):
+        for seed in options.seed:
+            weather = Weather(options.tasks, options.kills, options.takeovers, options.submitters, seed)
+            kept &= storm(weather, paper=options.bench == "paper")
+        if options.full_disk or options.what == "all":
+            kept &= storm(Weather(options.tasks // 2, options.kills // 4, 0, options.submitters, options.seed[0],
+                                  full_disk=True), paper=options.bench == "paper")  # fmt: skip
+    for name, race, rounds in (("starters", races.starters, 50), ("idle", races.idle_exits, 1000),
+                               ("model", races.model, 10_000)):  # fmt: skip
+        if options.what in ("all", name):
+            kept &= race(options.rounds if options.rounds is not None else rounds)
+    return 0 if kept else 1
 
 
-def submit(folder: Path, first: int, last: int) -> None:
-    """Submits tasks first…last-1, each under its own key, and logs what was acknowledged."""
-    engine = LocalEngine(Settings.from_env(os.environ))
-    with (folder / f"acknowledged-{first}.log").open("a", buffering=1) as log:
-        for number in range(first, last):
-            spec = TaskSpec(input_path=str(folder / "input.png"), resolution=128, seed=number)
-            print(engine.submit(spec, key=f"key-{number}").id, file=log)
-
-
-def run(folder: Path, tasks: int, kills: int, dice: random.Random) -> int:
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "input.png")
-    environment = {
-        **os.environ, "UPRES_DATA_DIR": str(folder / "data"), "NVIDIA_VISIBLE_DEVICES": "none",
-        "UPRES_MAX_ATTEMPTS": str(kills + 1), "UPRES_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
-    }  # fmt: skip
-    engine = LocalEngine(Settings.from_env(environment))
-    bounds = [round(i * tasks / SUBMITTERS) for i in range(SUBMITTERS + 1)]
-    submitters = {i: start(folder, environment, bounds[i], bounds[i + 1]) for i in range(SUBMITTERS)}
-    killed, began = Counter[str](), time.monotonic()
-    while len(ended(engine, tasks)) < tasks or any(process.poll() is None for process in submitters.values()):
-        if time.monotonic() - began > TIMEOUT_S:
-            break
-        engine.queue()
-        if killed.total() < kills and dice.random() < 0.3:
-            killed[kill_one(engine, submitters, dice)] += 1
-        for i, process in submitters.items():
-            if process.poll() not in (None, 0):
-                submitters[i] = start(folder, environment, bounds[i], bounds[i + 1])
-        time.sleep(dice.uniform(0.05, 0.4))
-    verdict = judge(folder, engine, tasks)
-    attempts = Counter(task.attempt for task in ended(engine, tasks))
-    engine.stop()
-    engine.close()
-    print(f"{tasks} tasks, killed {dict(killed)}, attempts {dict(sorted(attempts.items()))}, "
-          f"{time.monotonic() - began:.0f} s\n{verdict}")  # fmt: skip
-    return 0 if verdict.clean else 1
-
-
-def start(folder: Path, environment: dict[str, str], first: int, last: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.chaos", "--submit", str(first), str(last)]
-    return subprocess.Popen(command, cwd=folder, env=environment)
-
-
-def ended(engine: LocalEngine, tasks: int) -> list[Task]:
-    return engine.history(10 * tasks)
-
-
-def kill_one(engine: LocalEngine, submitters: dict[int, subprocess.Popen[bytes]], dice: random.Random) -> str:
-    victims = [process.pid for process in submitters.values() if process.poll() is None]
-    worker = engine.gpu().worker_pid
-    if worker is not None and (not victims or dice.random() < 0.5):
-        return "worker" if kill(worker) else "nobody"
-    return "submitter" if victims and kill(dice.choice(victims)) else "nobody"
-
-
-def kill(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def judge(folder: Path, engine: LocalEngine, tasks: int) -> Verdict:
-    done = {task.id: task for task in ended(engine, tasks)}
-    acknowledged = {line for log in folder.glob("acknowledged-*.log") for line in log.read_text().split()}
-    outputs = [Path(task.result.output_path) for task in done.values() if task.result is not None]
-    return Verdict(
-        lost=len(acknowledged - done.keys()), doubled=max(0, len(done) - tasks),
-        unfinished=tasks - sum(task.state is TaskState.COMPLETED for task in done.values()),
-        torn=sum(not whole(path) for path in outputs),
-        leftovers=sum(path.is_file() for path in engine.settings.output_dir.rglob("*")) - len(outputs),
-    )  # fmt: skip
-
-
-def whole(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.size == (160, 128)
-    except OSError:
-        return False
+def storm(weather: Weather, *, paper: bool) -> bool:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        arena = Arena.make(folder, paper=paper)
+        if weather.full_disk:
+            if not hasattr(os, "geteuid") or os.geteuid() != 0:
+                print("full disk: left out, mounting one needs root")
+                return True
+            stack.enter_context(small_disk(folder / "data", SMALL_DISK_MB))
+        with arena.engine() as engine:
+            it = Storm(arena, weather, engine)
+            it.blow()
+        verdict = judge(read(folder / "operations.log"), frozenset({"disk_full"} if weather.full_disk else ()))
+        print(f"{weather}\n  bench {'paper' if paper else 'torch'}, done {dict(it.done)}, "
+              f"{time.monotonic() - began:.0f} s\n  {verdict}\n  {'kept' if verdict.kept else 'BROKEN'}", flush=True)
+        if not verdict.kept:
+            keep = Path(tempfile.gettempdir()) / f"chaos-{weather.seed}.log"
+            keep.write_text((folder / "operations.log").read_text("utf-8"), "utf-8")
+            print(f"  the log is {keep}")
+        return verdict.kept
 
 
 if __name__ == "__main__":

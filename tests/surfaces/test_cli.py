@@ -73,6 +73,19 @@ def test_a_detached_task_is_listed_shown_and_finished(
     assert task_id in upres(environment, "tasks").stdout
 
 
+def test_a_removed_task_is_gone_with_its_result(
+    environment: dict[str, str], engine: LocalEngine, small_image: Path
+) -> None:
+    task_id = upres(environment, "upscale", small_image, "--resolution", "72", "--detach").stdout.strip()
+    engine.wait(task_id, 120)
+    output = engine.output(task_id)
+    removed = upres(environment, "tasks", "rm", task_id)
+    assert (removed.returncode, json.loads(removed.stdout)["output_path"]) == (0, str(output))
+    assert not output.parent.exists() and small_image.is_file()
+    again = upres(environment, "tasks", "rm", task_id)
+    assert again.returncode == 1 and f"task_not_found: no task '{task_id}'" in again.stderr
+
+
 def test_models_and_doctor_report_the_embedded_model(environment: dict[str, str]) -> None:
     assert "compact" in upres(environment, "models").stdout
     doctor = upres(environment, "doctor")

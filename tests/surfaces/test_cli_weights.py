@@ -51,8 +51,8 @@ def test_download_goes_through_the_proxy_of_the_environment(hub: Hub, tmp_path: 
 def test_download_without_a_name_lists_every_name_in_full(tmp_path: Path) -> None:
     run = upres(tmp_path, "download", COLUMNS="60")
     assert run.returncode == 0
-    assert len(run.stdout.splitlines()) == 12
-    for name in (MODEL, "seedvr2_ema_7b_sharp_fp8_e4m3fn.safetensors"):
+    assert len(run.stdout.splitlines()) == 18
+    for name in (MODEL, "seedvr2_ema_7b_sharp_fp8_e4m3fn.safetensors", "flashvsr-v1.1-tiny-long"):
         assert f" {name}\n" in run.stdout
 
 
@@ -71,7 +71,7 @@ def test_import_prints_the_new_path_and_what_is_still_needed(tmp_path: Path) -> 
 
     doctor = upres(tmp_path, "doctor")
     assert f"!! model    {name} lacks ema_vae_fp16.safetensors" in doctor.stdout
-    assert "11 more can be had" in doctor.stdout
+    assert "17 more can be had" in doctor.stdout
 
 
 def test_import_of_no_weights_file_says_so(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support import make_video
 from surfaces.long_task import running_long_task
 from surfaces.serving import PATIENCE_S, UPLOAD_CAP_MB, Served, serving
 from upres.engine import LocalEngine, open_engine
@@ -40,6 +41,11 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
 @pytest.fixture
 def remote(server: Served, settings: Settings, tmp_path: Path) -> Iterator[RemoteEngine]:
     yield from _remote(server.url, settings, tmp_path / "here")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=2, size="160x90")
 
 
 def _remote(url: str, settings: Settings, output_dir: Path) -> Iterator[RemoteEngine]:
@@ -85,6 +91,37 @@ def test_surfaces_cannot_tell_a_remote_task_from_a_local_one(
         view = {"models": views.Models, "gpu": views.Gpu}[verb]
         assert view.of(getattr(remote, verb)()) == view.of(getattr(engine, verb)())
     assert views.History.of(remote.history(3)) == views.History.of(engine.history(3))
+
+
+def test_tasks_are_listed_looked_at_and_removed_there(
+    remote: RemoteEngine, engine: LocalEngine, small_image: Path, tmp_path: Path
+) -> None:
+    done = remote.wait(remote.submit(order(input_path=str(small_image), resolution=72)).id, PATIENCE_S)
+    with running_long_task(engine, tmp_path) as running:
+        waiting = remote.submit(order(input_path=str(small_image))).id
+        assert [task.id for task in remote.tasks(page_size=3).tasks] == [waiting, running, done.id]
+        assert [task.id for task in remote.tasks((TaskState.COMPLETED,), page_size=1).tasks] == [done.id]
+        assert remote.tasks((TaskState.QUEUED,)).total == 1
+        assert remote.remove(waiting).id == waiting
+        assert remote.tasks((TaskState.QUEUED,)).tasks == ()
+    assert remote.preview(done.id) == engine.preview(done.id)
+    assert (tmp_path / "here" / done.id).is_dir()
+    remote.remove(done.id)
+    assert not (tmp_path / "here" / done.id).exists()
+    for act in (engine.status, remote.status, remote.remove, remote.preview):
+        with pytest.raises(TaskNotFound, match=done.id):
+            act(done.id)
+
+
+def test_an_order_keeps_all_that_was_given_on_its_way(remote: RemoteEngine, engine: LocalEngine, clip: Path) -> None:
+    spec = order(input_path=str(clip), kind="video", scale=1.5, preprocess_width=160, preserve_aspect_ratio=False,
+                 sparse_ratio=1.5, local_range=9, kv_ratio=2, color_correction="adain", vae_tiling="on", seed=7,
+                 batch_size=9, vae_quality="low", dit_model="compact", resolution=1080)  # fmt: skip
+    task = remote.submit(spec)
+    there = engine.cancel(task.id).spec
+    assert there.model_copy(update={"input_path": spec.input_path}) == spec
+    assert (task.spec.scale, task.spec.preserve_aspect_ratio, task.spec.kv_ratio) == (1.5, False, 2)
+    engine.remove(task.id)
 
 
 def test_a_model_is_switched_and_memory_released_there(remote: RemoteEngine, engine: LocalEngine) -> None:
@@ -282,7 +319,7 @@ def test_the_documents_examples_are_all_that_is_needed(
                           (views.History.of(remote.history()), "GET /api/queue/history"),
                           (views.Models.of(remote.models()), "GET /api/models"),
                           (views.Gpu.of(remote.gpu()), "GET /api/gpu/status")]:  # fmt: skip
-        dumped = view.model_dump()
+        dumped = view.model_dump(exclude_defaults=True)
         assert {name: dumped[name] for name in EXAMPLES[example]} == EXAMPLES[example]
     assert remote.offload() == "GPU memory released"
     assert remote.switch("x") == EXAMPLES["POST /api/models/switch"]["model"]

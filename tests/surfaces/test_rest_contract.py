@@ -21,6 +21,7 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
 MORE_PARAMS = {f"params.{name}" for name in ("vae_tiling", "vae_quality")}
 ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/gpu/status": {"device", "worker_pid"},
+    "GET /api/models": {"models[].best_for"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
         "kind", "model", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps", *MORE_PARAMS},
@@ -139,4 +140,6 @@ def test_the_form_has_the_documented_parameters_and_defaults(http: httpx.Client)
     assert defaults == {
         "file": None, "resolution": 1080, "batch_size": 5, "dit_model": "default", "color_correction": "lab",
         "seed": 42, "vae_tiling": "auto", "vae_quality": "high", "kind": None,
+        "scale": None, "preprocess_width": None, "preserve_aspect_ratio": True, "sparse_ratio": 2.0, "local_range": 11,
+        "kv_ratio": 3.0,
     }  # fmt: skip

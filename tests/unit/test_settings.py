@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 import pytest
 
@@ -20,7 +22,8 @@ def test_every_default_and_every_reader_gives_the_fields_type(tmp_path: Path) ->
     hints = get_type_hints(Settings)
     for settings in (Settings.from_env({}), Settings.from_env(Settings.from_env({}).to_env())):
         for row in SETTINGS:
-            kind = tuple if row.field == "allowed_hosts" else hints[row.field]
+            hint = hints[row.field]
+            kind = tuple if get_origin(hint) is tuple else hint
             assert isinstance(getattr(settings, row.field), kind), row.field
 
 
@@ -34,6 +37,25 @@ def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> Non
 def test_a_bad_value_is_named_with_its_meaning(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"{name}='{value}'"):
         Settings.from_env({name: value})
+
+
+def test_roots_survive_the_way_too_and_the_token_does_not_go(tmp_path: Path) -> None:
+    token = "s" * 32
+    settings = Settings.from_env({"UPRES_ROOTS": os.pathsep.join(("/a,b", "/c")), "UPRES_TOKEN": token})
+    assert settings.roots == (Path("/a,b"), Path("/c")) and settings.token == token
+    assert Settings.from_env(settings.to_env()) == replace(settings, token="")
+    assert token not in repr(settings) and token not in str(settings.to_env())
+
+
+def test_a_bad_token_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="32 or more") as refused:
+        Settings.from_env({"UPRES_TOKEN": "short-secret"})
+    assert "short-secret" not in str(refused.value)
+
+
+def test_not_a_number_is_no_number() -> None:
+    with pytest.raises(InvalidSetting, match="UPRES_KEEP_GB"):
+        Settings.from_env({"UPRES_KEEP_GB": "nan"})
 
 
 def test_a_misspelt_setting_is_refused() -> None:

@@ -11,6 +11,15 @@ from upres.errors import ModelNotFound
 from upres.models.limits import Limits
 from upres.tasks import ModelInfo
 
+# what each architecture suits and why, for whoever has to choose
+BEST_FOR = {
+    "seedvr2": "footage and images that are badly damaged, compressed or old, where detail counts more than time: a "
+               "diffusion transformer sees the frames of a shot together, at any size; the slowest",
+    "flashvsr": "long video and clean or AI-generated clips, enlarged 2 to 4 times: one diffusion step on a stream of "
+                "frames, by its authors' measure up to 12 times as fast as other one-step models; not for images",
+    "compact": "a quick result, a preview, or a machine without a GPU: a small network that enlarges each frame by "
+               "itself and invents no detail",
+}  # fmt: skip
 DEFAULT_NAMES = (None, "", "default")  # what a caller writes who does not choose
 
 COMPACT = Model(
@@ -80,7 +89,8 @@ class Catalog:
     def infos(self) -> tuple[ModelInfo, ...]:
         return tuple(
             ModelInfo(name=m.name, architecture=m.architecture, params=m.params, precision=m.precision, size=m.size,
-                      vram=m.vram, variant=m.variant, desc=m.desc, installed=self.installed(m))
+                      vram=m.vram, variant=m.variant, desc=m.desc, best_for=BEST_FOR[m.architecture],
+                      installed=self.installed(m), missing=tuple(self.missing(m)))
             for m in MODELS
         )  # fmt: skip
 

@@ -1,13 +1,15 @@
-"""Starts, finds and ends workers. Knows a worker only as the name of the module it starts; no torch here.
+"""Starts, finds and ends workers, each through the keeper that watches it. No torch here.
 
-A worker is detached: own session, all three descriptors redirected, so that it outlives the client that started it
-and no client waits for it. The slot's OS lock tells whether it lives.
+A keeper is detached: own session, all three descriptors redirected, so that it and its worker outlive the client that
+started them and no client waits for them. OS locks tell which of the two live.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,15 +20,22 @@ import psutil
 from filelock import Timeout
 
 from upres.errors import GpuBusy, WorkerFailed
+from upres.fleet.janitor import Janitor
+from upres.fleet.keeper import WORKER_MODULE
 from upres.fleet.slots import Slot, find_slots
-from upres.queue.locks import is_held, slot_lock
+from upres.queue.exits import EX_OUTDATED
+from upres.queue.locks import is_held, keeper_lock, slot_lock
 from upres.queue.store import TaskStore
-from upres.queue.workers import WorkerRow, WorkerTable
-from upres.settings import Settings
+from upres.queue.workers import Quarantine, WorkerRow, WorkerTable
+from upres.settings import TOKEN, Settings
+from upres.version import __version__
 
-WORKER_MODULE = "upres.worker.process"
-START_GRACE_S = 10.0  # a started worker takes its lock within this, or another may be started
+KEEPER_MODULE = "upres.fleet.keeper"
+START_GRACE_S = 10.0  # a started keeper takes its lock within this, or another may be started
+OUTDATED_S = 60.0  # how long this version leaves a queue alone whose next task needs a newer one
 EXIT_PATIENCE_S = 10.0
+KEEPER_PATIENCE_S = 25.0  # a keeper gives its worker TERM_PATIENCE_S before it kills it
+LOOK_EVERY_S = 0.25  # of all verbs together: a hundred clients that poll look no oftener for dead workers than one
 POLL_S = 0.05
 LOG_LIMIT_BYTES = 5_000_000
 # torch's idle OpenMP threads spin by default, against the decoder and the encoder: half the speed on two busy cores
@@ -36,11 +45,14 @@ CALM_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 class Supervisor:
     """Any number of processes may run one on the same data directory."""
 
-    def __init__(self, settings: Settings, store: TaskStore, workers: WorkerTable) -> None:
+    def __init__(self, settings: Settings, store: TaskStore, workers: WorkerTable, worker: str = WORKER_MODULE) -> None:
         self.slots = find_slots(settings.visible_devices)
         self._settings = settings
         self._store = store
         self._workers = workers
+        self._worker_module = worker
+        self._janitor = Janitor(settings, store)
+        self._looked_at = float("-inf")
         self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # slot -> the last one, and when
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
         self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
@@ -52,20 +64,25 @@ class Supervisor:
             process.returncode = 0  # nobody will wait for it here: keeps Popen from warning of that
         self._children.clear()
 
-    def ensure(self) -> None:
+    def ensure(self, *, at_once: bool = False) -> None:
         """Puts tasks of dead workers back and starts workers while tasks wait. Cheap: call it from every verb."""
+        if not at_once and time.monotonic() - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
         for slot_name in self._store.slots_in_use():
             self._take_over(slot_name)
         waiting = self._store.queued_count()
-        for slot in self.slots[:waiting]:
+        for slot in sorted(self.slots, key=lambda slot: self.quarantine(slot) is not None)[:waiting]:
             self.start(slot)
 
     def start(self, slot: Slot) -> None:
-        """Returns once a worker that has yet to look at the queue lives or was started."""
+        """Returns once a keeper or worker that has yet to look at the queue lives or was started."""
         deadline = time.monotonic() + EXIT_PATIENCE_S
-        while is_held(self._settings.data_dir, slot.name):
+        while self._kept(slot) or self._busy(slot):
             row = self._workers.get(slot.name)
             if row is None or row.state != "exiting" or time.monotonic() > deadline:
+                if row is not None and newer(__version__, row.version) and not row.drain:
+                    self._workers.request_drain(slot.name)
                 return
             time.sleep(POLL_S)
         with self._spawning:
@@ -74,10 +91,14 @@ class Supervisor:
                 self._children.append(process)
                 self._started[slot.name] = (process, time.monotonic())
 
+    def quarantine(self, slot: Slot) -> Quarantine | None:
+        """Since when and why the slot's device rests."""
+        return self._workers.quarantine(slot.name, self._settings.quarantine_s)
+
     def alive(self, slot: Slot) -> WorkerRow | None:
         """The row of a living worker."""
         self._reap()
-        return self._workers.get(slot.name) if is_held(self._settings.data_dir, slot.name) else None
+        return self._workers.get(slot.name) if self._busy(slot) else None
 
     def log_path(self, slot: Slot) -> Path:
         return self._settings.data_dir / "logs" / f"{slot.name}.log"
@@ -97,31 +118,58 @@ class Supervisor:
         return [row.pid for _, row in living]
 
     def stop(self) -> list[int]:
-        """Ends every worker of these slots, busy or not; their tasks go back to the queue."""
+        """Ends every worker of these slots, busy or not; their tasks go back to the queue. Ends quarantines too."""
         ended = []
         for slot in self.slots:
-            row = self.alive(slot)
-            if row is None or row.state == "exiting":
-                continue
-            process = psutil.Process(row.pid)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-                if not self._gone(slot, row.pid):
-                    process.kill()
-                    self._gone(slot, row.pid)
+            ended += self._end(slot, signal.SIGTERM)
+            self._end(slot, signal.SIGKILL)
             self._take_over(slot.name)
-            ended.append(row.pid)
+            self._workers.forgive(slot.name)
         return ended
+
+    def _end(self, slot: Slot, signum: int) -> list[int]:
+        """Signals whoever has the slot until nobody does, or for a while; a keeper ends its worker. Pids of workers."""
+        told: set[int] = set()
+        ended = []
+        deadline = time.monotonic() + KEEPER_PATIENCE_S
+        while time.monotonic() < deadline:
+            kept, busy = self._kept(slot), self._busy(slot)
+            row = self._workers.get(slot.name)
+            if row is None or not (kept or busy):
+                break
+            if busy and row.pid not in ended and row.state != "exiting":
+                ended.append(row.pid)
+            for pid in {row.keeper_pid if kept else row.pid} - told:  # more than one where keepers raced for the slot
+                told.add(pid)
+                self._signal(pid, signum)
+            self._reap()
+            time.sleep(POLL_S)
+        return ended
+
+    def _signal(self, pid: int, signum: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if {KEEPER_MODULE, self._worker_module} & set(process.cmdline()):  # not whoever has the number now
+                process.send_signal(signum)
+
+    def _kept(self, slot: Slot) -> bool:
+        return is_held(keeper_lock(self._settings.data_dir, slot.name))
+
+    def _busy(self, slot: Slot) -> bool:
+        return is_held(slot_lock(self._settings.data_dir, slot.name))
 
     def _take_over(self, slot_name: str) -> None:
         """The failure detector: a slot that runs a task and whose lock is free has lost its worker."""
         lock = slot_lock(self._settings.data_dir, slot_name)
         with contextlib.suppress(Timeout), lock.acquire(blocking=False):
-            self._store.requeue_orphans(slot_name, self._settings.max_attempts)
+            self._janitor.clear(self._store.requeue_orphans(slot_name, self._settings.max_attempts))
 
     def _starting(self, slot_name: str) -> bool:
         process, since = self._started.get(slot_name, (None, 0.0))
-        return process is not None and process.poll() is None and time.monotonic() - since < START_GRACE_S
+        if process is None:
+            return False
+        status, age_s = process.poll(), time.monotonic() - since
+        return age_s < OUTDATED_S if status == EX_OUTDATED else status is None and age_s < START_GRACE_S
 
     def _spawn(self, slot: Slot) -> subprocess.Popen[bytes]:
         log_path = self.log_path(slot)
@@ -133,10 +181,11 @@ class Supervisor:
             **CALM_THREADS, **os.environ, **self._settings.to_env(), "CUDA_VISIBLE_DEVICES": slot.uuid,
             "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
         }  # fmt: skip
+        environment.pop(TOKEN, None)
         with log_path.open("ab") as log:
             try:
                 return subprocess.Popen(
-                    [sys.executable, "-P", "-m", WORKER_MODULE, "--slot", slot.name],
+                    [sys.executable, "-P", "-m", KEEPER_MODULE, "--slot", slot.name, f"--worker={self._worker_module}"],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     start_new_session=True, cwd=self._settings.data_dir, env=environment,
                 )  # fmt: skip
@@ -147,7 +196,7 @@ class Supervisor:
         deadline = time.monotonic() + EXIT_PATIENCE_S
         while time.monotonic() < deadline:
             self._reap()
-            if not is_held(self._settings.data_dir, slot.name) and not _runs(pid):
+            if not self._busy(slot) and not self._kept(slot) and not _runs(pid):
                 return True
             row = self._workers.get(slot.name)
             if give_up_if_busy and row is not None and row.state in ("busy", "loading"):
@@ -159,6 +208,12 @@ class Supervisor:
         """Zombies would look alive to others."""
         with self._spawning:
             self._children = [process for process in self._children if process.poll() is None]
+
+
+def newer(ours: str, theirs: str) -> bool:
+    """Compares versions number by number; a worker that has not said its version is not older."""
+    numbers = [tuple(map(int, re.findall(r"\d+", version))) for version in (ours, theirs)]
+    return theirs != "" and numbers[0] > numbers[1]
 
 
 def _runs(pid: int) -> bool:

@@ -13,8 +13,9 @@ class Limits:
     """
 
     takes: Literal["source", "target"]
-    multiple_of: int = 1  # input height and width are padded at the bottom and right to this
+    multiple_of: int = 1  # input height and width are padded to this
     padding: Literal["edge", "black"] = "edge"  # with the last row and column, or with black
+    place: Literal["corner", "centre"] = "corner"  # of a "target" model's picture in it: top left, or the middle
     alpha: Literal["restored", "guided"] = "restored"  # an image's alpha goes through the model, or follows its edges
     frame_step: int = 1  # a window holds frame_step * n + frame_offset frames
     frame_offset: int = 0
@@ -23,4 +24,5 @@ class Limits:
 
 SEEDVR2 = Limits(takes="target", multiple_of=16, padding="black", alpha="guided", frame_step=4, frame_offset=1,
                  dtypes=("bfloat16", "float32"))  # fmt: skip
-FLASHVSR = Limits(takes="target", multiple_of=128, alpha="guided", dtypes=("bfloat16", "float32"))
+FLASHVSR = Limits(takes="target", multiple_of=128, padding="black", place="centre", alpha="guided",
+                  dtypes=("bfloat16", "float32"))  # fmt: skip

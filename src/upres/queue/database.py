@@ -16,6 +16,7 @@ from pathlib import Path
 
 from upres.errors import DiskFull, StoreUnusable, UpresError
 from upres.queue.migrations import migrate
+from upres.queue.points import reached
 
 BUSY_TIMEOUT_S = 30.0  # SQLite's back-off is unfair under many writers; seconds of waiting were measured
 
@@ -45,17 +46,19 @@ class Database:
             return self._connection().execute(sql, values).fetchall()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, name: str) -> Iterator[sqlite3.Connection]:
         """A BEGIN IMMEDIATE transaction: committed on leaving, rolled back on any exception."""
         with self._translated():
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                reached(f"{name}.written")
                 connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+            reached(f"{name}.committed")
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = self._local.__dict__.get("connection")

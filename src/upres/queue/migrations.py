@@ -1,4 +1,7 @@
-"""Brings a store to this program's schema, one function a version. Knows nothing of what the tables mean."""
+"""Brings a store to this program's schema, one function a version. Knows nothing of what the tables mean.
+
+A step only adds (tables, columns with a default), so that a program that opened the store before it goes on working.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,19 @@ def statements(script: str) -> Iterator[str]:
             pending = ""
 
 
-def m001_initial(connection: sqlite3.Connection) -> None:
-    for statement in statements(resources.files("upres.queue").joinpath("schema.sql").read_text("utf-8")):
-        connection.execute(statement)
+def _from(file: str) -> Callable[[sqlite3.Connection], None]:
+    def step(connection: sqlite3.Connection) -> None:
+        for statement in statements(resources.files("upres.queue").joinpath(file).read_text("utf-8")):
+            connection.execute(statement)
+
+    return step
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+def m002_facts(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE tasks ADD COLUMN facts TEXT")  # Facts, JSON; NULL in rows of older programs
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_from("schema.sql"), m002_facts, _from("schema_3.sql"))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -6,15 +6,20 @@ import secrets
 import sqlite3
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from upres.errors import TaskCancelled, TaskLost, TaskNotFound
+from pydantic import ValidationError
+
+from upres.errors import Outdated, QueueFull, TaskCancelled, TaskLost, TaskNotFound
 from upres.queue.database import Database
-from upres.tasks import Failure, MediaKind, Progress, Result, Task, TaskSpec, TaskState
+from upres.queue.points import reached
+from upres.tasks import Facts, Failure, MediaKind, Progress, Result, Task, TaskPage, TaskSpec, TaskState
 
 ID_LENGTH = 8
 ID_LETTERS = string.digits + string.ascii_lowercase
+_LINE = "WHERE state IN ('queued', 'processing') ORDER BY state = 'queued', priority DESC, seq"
+_NOTHING = Progress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class NewTask:
     pixels: int
     key: str | None = None
     priority: int = 0
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,26 @@ class Price:
     pixels: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the line knows of an unfinished task without reading all of it."""
+
+    id: str
+    model: str
+    price: Price
+    progress: Progress  # of a running one; nothing done yet while queued
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is left of interest of a finished task when its files are tidied."""
+
+    id: str
+    state: TaskState
+    input_path: str
+    completed_at: float
+
+
 class TaskStore:
     """Every write is one transaction; what a method returned is on disk."""
 
@@ -54,22 +80,32 @@ class TaskStore:
 
     # ---- front ends -------------------------------------------------------------------------------------------
 
-    def add(self, new: NewTask) -> Task:
-        """Durable when it returns. A key that was used before gives the task it made then."""
-        with self._db.write() as tx:
+    def add(self, new: NewTask, max_queued: int | None = None) -> Task:
+        """Durable when it returns. A key that was used before gives the task it made then. Raises QueueFull."""
+        with self._db.write("add") as tx:
             if new.key is not None:
                 row = tx.execute("SELECT * FROM tasks WHERE idempotency_key = ?", (new.key,)).fetchone()
                 if row is not None:
                     return _task(row)
+            queued = tx.execute("SELECT count(*) FROM tasks WHERE state = 'queued'").fetchone()[0]
+            if max_queued is not None and queued >= max_queued:
+                raise QueueFull(f"{queued} tasks wait already, the limit is {max_queued}",
+                                remedy="submit again later, or raise UPRES_MAX_QUEUED")  # fmt: skip
             values = (
                 _free_id(tx), new.key, new.spec.model_dump_json(), new.kind, new.model, new.frames, new.pixels,
                 new.priority, Progress(frames_total=new.frames).model_dump_json(), time.time(),
+                new.facts.model_dump_json() if new.facts is not None else None,
             )  # fmt: skip
             row = tx.execute(
                 "INSERT INTO tasks (id, idempotency_key, spec, kind, model, frames, pixels, priority, progress,"
-                " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *", values,
+                " created_at, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *", values,
             ).fetchone()  # fmt: skip
             return _task(row)
+
+    def keyed(self, key: str) -> Task | None:
+        """The task that this idempotency key made."""
+        rows = self._db.query("SELECT * FROM tasks WHERE idempotency_key = ?", key)
+        return _task(rows[0]) if rows else None
 
     def get(self, task_id: str) -> Task:
         """Raises TaskNotFound."""
@@ -78,13 +114,16 @@ class TaskStore:
             raise _missing(task_id)
         return _task(rows[0])
 
-    def unfinished(self) -> list[tuple[Task, Price]]:
+    def unfinished(self) -> list[Task]:
         """In the order of work: running tasks first, then by priority and age."""
-        rows = self._db.query(
-            "SELECT * FROM tasks WHERE state IN ('queued', 'processing')"
-            " ORDER BY state = 'queued', priority DESC, seq"
-        )
-        return [(_task(row), Price(row["frames"], row["pixels"])) for row in rows]
+        return [_task(row) for row in self._db.query(f"SELECT * FROM tasks {_LINE}")]
+
+    def line(self) -> list[Waiting]:
+        """The same tasks in the same order, at a fraction of the cost."""
+        rows = self._db.query(f"SELECT id, model, frames, pixels, state, progress FROM tasks {_LINE}")
+        return [Waiting(row["id"], row["model"], Price(row["frames"], row["pixels"]),
+                        _NOTHING if row["state"] == "queued" else Progress.model_validate_json(row["progress"]))
+                for row in rows]  # fmt: skip
 
     def queued_count(self) -> int:
         return int(self._db.query("SELECT count(*) FROM tasks WHERE state = 'queued'")[0][0])
@@ -96,13 +135,33 @@ class TaskStore:
         )
         return [_task(row) for row in rows]
 
+    def ended(self) -> list[Ended]:
+        """Every finished task, oldest first."""
+        rows = self._db.query("SELECT id, state, json_extract(spec, '$.input_path') AS input, completed_at FROM tasks"
+                              " WHERE completed_at IS NOT NULL ORDER BY completed_at, seq")  # fmt: skip
+        return [Ended(row["id"], TaskState(row["state"]), row["input"], row["completed_at"]) for row in rows]
+
+    def inputs_in_use(self) -> set[str]:
+        """The input files of unfinished tasks."""
+        rows = self._db.query(f"SELECT json_extract(spec, '$.input_path') FROM tasks {_LINE}")
+        return {row[0] for row in rows}
+
+    def page(self, states: Collection[TaskState], page: int, page_size: int) -> TaskPage:
+        """Newest first; pages count from 1."""
+        counts = self.totals()
+        wanted = ", ".join("?" * len(states))
+        rows = self._db.query(f"SELECT * FROM tasks WHERE state IN ({wanted}) ORDER BY seq DESC LIMIT ? OFFSET ?",
+                              *states, page_size, (page - 1) * page_size)  # fmt: skip
+        total = sum(counts.get(state, 0) for state in states)
+        return TaskPage(tasks=tuple(_task(row) for row in rows), total=total, counts=counts)
+
     def totals(self) -> dict[TaskState, int]:
         rows = self._db.query("SELECT state, count(*) FROM tasks GROUP BY state")
         return {TaskState(row[0]): row[1] for row in rows}
 
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled here and now, a running one flagged for its worker. Raises TaskNotFound."""
-        with self._db.write() as tx:
+        with self._db.write("cancel") as tx:
             row = tx.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
             if row is None:
                 raise _missing(task_id)
@@ -115,12 +174,26 @@ class TaskStore:
             return _task(tx.execute(f"UPDATE tasks SET {change} WHERE id = ? RETURNING *",
                                     (time.time(), task_id)).fetchone())  # fmt: skip
 
+    def remove(self, task_id: str) -> Task:
+        """Forgets a task in any state; returns what it was. A worker that runs it loses it at its next write, and
+        leaves no file. Raises TaskNotFound.
+        """
+        with self._db.write("remove") as tx:
+            row = tx.execute("DELETE FROM tasks WHERE id = ? RETURNING *", (task_id,)).fetchone()
+        if row is None:
+            raise _missing(task_id)
+        return _task(row)
+
+    def reads(self, path: str) -> bool:
+        """Whether a task's input is at `path`."""
+        return bool(self._db.query("SELECT EXISTS (SELECT 1 FROM tasks WHERE spec ->> '$.input_path' = ?)", path)[0][0])
+
     # ---- workers ----------------------------------------------------------------------------------------------
 
     def claim(self, slot: str) -> Claim | None:
-        """The next task for this slot, or None."""
+        """The next task for this slot, or None. Raises Outdated, and claims nothing, if a newer Upres ordered it."""
         now = time.time()
-        with self._db.write() as tx:
+        with self._db.write("claim") as tx:
             row = tx.execute(
                 "UPDATE tasks SET state = 'processing', slot = ?, token = token + 1, attempt = attempt + 1,"
                 " started_at = ?, heartbeat_at = ?,"
@@ -128,17 +201,24 @@ class TaskStore:
                 " (SELECT seq FROM tasks WHERE state = 'queued' ORDER BY priority DESC, seq LIMIT 1) RETURNING *",
                 (slot, now, now),
             ).fetchone()
-        return Claim(_task(row), row["token"]) if row is not None else None
+            if row is None:
+                return None
+            try:
+                TaskSpec.model_validate_json(row["spec"])
+            except ValidationError as error:
+                unknown = ".".join(map(str, error.errors()[0]["loc"]))
+                raise Outdated(f"task {row['id']} asks for {unknown}", remedy="update Upres") from error
+        return Claim(_task(row), row["token"])
 
     def heartbeat(self, claim: Claim, progress: Progress) -> None:
         """Writes progress and reads cancel back. Raises TaskCancelled or TaskLost."""
-        with self._db.write() as tx:
+        with self._db.write("heartbeat") as tx:
             row = tx.execute(
                 "UPDATE tasks SET progress = ?, heartbeat_at = ? WHERE id = ? AND token = ? AND state = 'processing'"
                 " RETURNING cancel", (progress.model_dump_json(), time.time(), claim.task.id, claim.token),
             ).fetchone()  # fmt: skip
         if row is None:
-            raise TaskLost(f"task {claim.task.id} now belongs to another worker")
+            raise _lost(claim)
         if row["cancel"]:
             raise TaskCancelled(f"task {claim.task.id} was cancelled")
 
@@ -148,52 +228,58 @@ class TaskStore:
         A crash between the rename and the commit runs the task again, which overwrites the same file.
         Raises TaskCancelled (nothing is published) or TaskLost.
         """
-        with self._db.write() as tx:
+        with self._db.write("complete") as tx:
             if self._fenced(tx, claim)["cancel"]:
                 raise TaskCancelled(f"task {claim.task.id} was cancelled")
-            publish()
             tx.execute(
                 "UPDATE tasks SET state = 'completed', slot = NULL, result = ?, completed_at = ? WHERE id = ?",
                 (result.model_dump_json(), time.time(), claim.task.id),
             )
+            publish()
+            reached("complete.published")
 
     def fail(self, claim: Claim, failure: Failure) -> None:
         """Raises TaskLost."""
-        with self._db.write() as tx:
+        with self._db.write("fail") as tx:
             self._fenced(tx, claim)
             _fail(tx, claim.task.id, failure)
 
     def end_cancelled(self, claim: Claim) -> None:
         """Raises TaskLost."""
-        with self._db.write() as tx:
+        with self._db.write("end_cancelled") as tx:
             self._fenced(tx, claim)
-            tx.execute("UPDATE tasks SET state = 'cancelled', slot = NULL, completed_at = ? WHERE id = ?",
-                       (time.time(), claim.task.id))  # fmt: skip
+            _end_cancelled(tx, claim.task.id)
 
     def give_back(self, claim: Claim) -> None:
-        """Puts a task back whose worker was told to stop; the attempt does not count. Raises TaskLost."""
-        with self._db.write() as tx:
-            self._fenced(tx, claim)
-            _requeue(tx, claim.task.id, attempts_back=1)
+        """Puts a task back whose worker was told to stop; the attempt does not count. A cancel that was asked for is
+        carried out instead. Raises TaskLost.
+        """
+        with self._db.write("give_back") as tx:
+            if self._fenced(tx, claim)["cancel"]:
+                _end_cancelled(tx, claim.task.id)
+            else:
+                _requeue(tx, claim.task.id, attempts_back=1)
 
-    def requeue_orphans(self, slot: str, max_attempts: int) -> list[str]:
+    def requeue_orphans(self, slot: str, max_attempts: int, cause: str = "the worker died") -> list[Task]:
         """Call it only while holding the slot's lock: whatever the slot still runs has lost its worker.
 
         Puts those tasks back, ends those whose cancel was asked for, and fails those that had `max_attempts`.
+        Returns them as they now are.
         """
-        with self._db.write() as tx:
+        with self._db.write("requeue_orphans") as tx:
             rows = tx.execute("SELECT * FROM tasks WHERE state = 'processing' AND slot = ?", (slot,)).fetchall()
             for row in rows:
                 if row["cancel"]:
-                    tx.execute("UPDATE tasks SET state = 'cancelled', slot = NULL, completed_at = ? WHERE id = ?",
-                               (time.time(), row["id"]))  # fmt: skip
+                    _end_cancelled(tx, row["id"])
                 elif row["attempt"] >= max_attempts:
-                    message = f"the worker died {row['attempt']} times while it ran this task"
+                    times = "once" if row["attempt"] == 1 else f"{row['attempt']} times"
+                    message = f"{cause} while it ran this task, which was started {times}"
                     remedy = "see the worker's log (upres doctor names it); a smaller resolution needs less memory"
                     _fail(tx, row["id"], Failure(code="worker_failed", message=message, remedy=remedy))
                 else:
                     _requeue(tx, row["id"], attempts_back=0)
-        return [row["id"] for row in rows]
+            ids = [row["id"] for row in rows]
+            return [_task(tx.execute("SELECT * FROM tasks WHERE id = ?", (i,)).fetchone()) for i in ids]
 
     def slots_in_use(self) -> list[str]:
         """Slots that run a task, as far as the store knows."""
@@ -206,7 +292,7 @@ class TaskStore:
             (claim.task.id, claim.token),
         ).fetchone()
         if row is None:
-            raise TaskLost(f"task {claim.task.id} now belongs to another worker")
+            raise _lost(claim)
         return row
 
 
@@ -215,6 +301,15 @@ def _free_id(tx: sqlite3.Connection) -> str:
         task_id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
         if tx.execute("SELECT 1 FROM tasks WHERE id = ?", (task_id,)).fetchone() is None:
             return task_id
+
+
+def _lost(claim: Claim) -> TaskLost:
+    return TaskLost(f"task {claim.task.id} now belongs to another worker")
+
+
+def _end_cancelled(tx: sqlite3.Connection, task_id: str) -> None:
+    tx.execute("UPDATE tasks SET state = 'cancelled', slot = NULL, completed_at = ? WHERE id = ?",
+               (time.time(), task_id))  # fmt: skip
 
 
 def _fail(tx: sqlite3.Connection, task_id: str, failure: Failure) -> None:
@@ -234,9 +329,11 @@ def _missing(task_id: str) -> TaskNotFound:
 
 
 def _task(row: sqlite3.Row) -> Task:
+    """Shows also what a newer Upres ordered: parameters that this one does not know are left out."""
     return Task(
-        id=row["id"], spec=TaskSpec.model_validate_json(row["spec"]), kind=row["kind"], model=row["model"],
-        state=TaskState(row["state"]), progress=Progress.model_validate_json(row["progress"]),
+        id=row["id"], spec=TaskSpec.model_validate_json(row["spec"], extra="ignore"), kind=row["kind"],
+        model=row["model"], state=TaskState(row["state"]), progress=Progress.model_validate_json(row["progress"]),
+        facts=Facts.model_validate_json(row["facts"]) if row["facts"] is not None else None,
         created_at=row["created_at"], started_at=row["started_at"], completed_at=row["completed_at"],
         attempt=row["attempt"], cancel_requested=bool(row["cancel"]),
         failure=Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None,

@@ -10,11 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
+from upres.engine import ALL_STATES
 from upres.errors import (
     DiskFull,
     FileMissing,
@@ -37,10 +41,11 @@ from upres.remote.replies import (
     SwitchReply,
 )
 from upres.settings import Settings
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskSpec, TaskState
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S, POLL_MOST_S = 0.2, 2.0
 OUTAGE_S = 60.0  # how long `wait` bears a server that does not answer, as it does not while it restarts
+MOST_HISTORY = 1000  # the API's own limit
 OURS_ALONE = {"input_path", "output_path", "overwrite"}  # of an order; the server has paths of its own
 
 
@@ -58,10 +63,12 @@ class RemoteEngine:
     def close(self) -> None:
         self._server.close()
 
-    def submit(self, spec: TaskSpec, *, key: str | None = None) -> Task:
+    def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         path = Path(spec.input_path).expanduser().absolute()
         target = _checked_target(spec)
         form = spec.model_dump(exclude=OURS_ALONE, exclude_none=True)
+        if priority:
+            form["priority"] = priority
         headers = {"Idempotency-Key": key} if key is not None else {}
         name = os.fsencode(path.name).decode(errors="replace")
         try:
@@ -104,11 +111,38 @@ class RemoteEngine:
         lacking = RemoteFailed(f"{self._server.url} has no POST /api/cancel", remedy="let the task end by itself")
         return self._shown(self._server.ask(StatusReply, "POST", f"/api/cancel/{_part(task_id)}", missing=lacking))
 
+    def retry(self, task_id: str) -> Task:
+        """An addition of Upres, as cancel is. The retry's result goes to `output_dir`."""
+        lacking = RemoteFailed(f"{self._server.url} has no POST /api/retry", remedy="submit the file again")
+        reply = self._server.ask(SubmitReply, "POST", f"/api/retry/{_part(task_id)}", missing=lacking)
+        return self.status(reply.task_id)
+
+    def remove(self, task_id: str) -> Task:
+        """There and here. An addition of Upres: raises RemoteFailed on a server without it."""
+        reply = self._status(task_id)
+        lacking = RemoteFailed(f"{self._server.url} has no DELETE /api/tasks", remedy="leave the task there")
+        self._server.tell("DELETE", f"/api/tasks/{_part(task_id)}", missing=lacking)
+        shutil.rmtree(self._output_dir / _part(task_id), ignore_errors=True)
+        return reply.task()
+
     def output(self, task_id: str) -> Path:
         reply = self._status(task_id)
         if reply.status is not TaskState.COMPLETED:
             raise TaskNotCompleted(f"task {task_id} is {reply.status}", remedy="its result exists once it is completed")
         return self._fetch(reply)
+
+    def preview(self, task_id: str) -> bytes:
+        lacking = RemoteFailed(f"{self._server.url} makes no previews", remedy="download the result")
+        return self._server.tell("GET", f"/api/files/{_part(task_id)}/preview", missing=lacking)
+
+    def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
+        """From its queue and its history, which goes back `MOST_HISTORY` tasks; unfinished ones are taken for newer."""
+        queue = self.queue()
+        known = (*reversed(queue.pending), *queue.processing, *self.history(MOST_HISTORY))
+        wanted = [task for task in known if task.state in states]
+        first = (page - 1) * page_size
+        return TaskPage(tasks=tuple(wanted[first : first + page_size]), total=len(wanted),
+                        counts=Counter(task.state for task in known))  # fmt: skip
 
     def queue(self) -> QueueStatus:
         return self._server.ask(QueueReply, "GET", "/api/queue/status").queue()

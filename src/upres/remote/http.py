@@ -47,16 +47,21 @@ class Server:
         self, shape: type[ReplyT], method: str, path: str, *, missing: UpresError | None = None, **options: Any
     ) -> ReplyT:
         """The reply as `shape`; `missing` is what a 404 without one of our codes means here. Raises UpresErrors."""
-        with self._reaching():
-            reply = self._http.request(method, path, **options)
-        if not reply.is_success:
-            raise self._refusal(reply, missing)
+        reply = self.tell(method, path, missing=missing, **options)
         try:
-            return shape.model_validate_json(reply.content)
+            return shape.model_validate_json(reply)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in ("reply", *first["loc"]))
             raise RemoteFailed(f"{self.url}{path}: {where}: {first['msg']}", remedy=NOT_AN_API) from error
+
+    def tell(self, method: str, path: str, *, missing: UpresError | None = None, **options: Any) -> bytes:
+        """The reply, whatever it is. Raises as `ask` does."""
+        with self._reaching():
+            reply = self._http.request(method, path, **options)
+        if not reply.is_success:
+            raise self._refusal(reply, missing)
+        return reply.content
 
     @contextmanager
     def download(self, path: str, missing: UpresError) -> Iterator[Iterator[bytes]]:

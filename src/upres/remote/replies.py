@@ -160,6 +160,7 @@ class ModelReply(Reply):
     vram: str = ""
     variant: str = ""
     desc: dict[str, str] = {}
+    best_for: str = ""  # addition
 
 
 class ModelsReply(Reply):
@@ -183,6 +184,9 @@ class GpuReply(Reply):
     current_task: str | None = None
     device: str = ""  # addition
     worker_pid: int | None = None  # addition
+    quarantined_until: datetime | None = None  # addition
+    fault: str | None = None  # addition
 
     def gpu(self) -> GpuStatus:
-        return GpuStatus(**self.model_dump())
+        until = None if self.quarantined_until is None else _utc(self.quarantined_until).timestamp()
+        return GpuStatus(**{**self.model_dump(), "quarantined_until": until})

@@ -27,7 +27,7 @@ from upres.restore.alpha import guided_alpha
 from upres.restore.color import correct
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import crop, enlarge, pad, pad_black, to_bytes, to_model, to_pixels
+from upres.restore.tensors import crop, enlarge, middle, pad, pad_black, to_bytes, to_model, to_pixels
 from upres.tasks import Phase, Progress, TaskSpec
 
 Frames = NDArray[np.uint8]  # T H W C
@@ -79,7 +79,7 @@ def _restore_video(
         lost = mux(picture, info, output)
     finally:
         picture.unlink(missing_ok=True)
-    return Outcome(plan.target, writer.frames_written, (*info.warnings, *reader.warnings, *lost))
+    return Outcome(plan.target, writer.frames_written, (*info.warnings, *plan.notes, *reader.warnings, *lost))
 
 
 def _restore_image(
@@ -98,7 +98,7 @@ def _restore_image(
     done.add(1)
     done.phase("finishing")
     write_png(output, np.ascontiguousarray(picture[0]))
-    return Outcome(plan.target, 1, info.warnings)
+    return Outcome(plan.target, 1, (*info.warnings, *plan.notes))
 
 
 def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Frames]:
@@ -106,13 +106,14 @@ def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Res
 
     Raises MediaFailed if the model breaks that promise.
     """
-    for frames in restored_pixels((to_pixels(block, restorer.device) for block in blocks), plan, spec, restorer):
+    pixels = (enlarge(to_pixels(block, restorer.device), (plan.source,)) for block in blocks)
+    for frames in restored_pixels(pixels, plan, spec, restorer):
         yield to_bytes(frames)
 
 
 @torch.inference_mode()
 def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Tensor]:
-    """`T C H W`, [0, 1], of the source's size -> `T C H W`, [-1, 1] about, of the target's.
+    """`T C H W`, [0, 1], of the plan's source's size -> `T C H W`, [-1, 1] about, of its target's.
 
     A fourth channel is alpha: it is enlarged along the edges of the restored picture.
     """
@@ -128,10 +129,13 @@ def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restor
         if len(output) > len(waiting):
             raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
         source = torch.stack([waiting.popleft() for _ in range(len(output))])
-        picture = crop(output, plan.target)
-        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan, restorer.limits))
+        picture = crop(output, plan.target, plan.origin)
+        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan))
         if source.shape[1] == 4:
-            return torch.cat((colored, to_model(guided_alpha(source[:, 3:], picture))), dim=1)
+            alpha = source[:, 3:]
+            if plan.kept != plan.enlarged:
+                alpha = middle(enlarge(alpha, plan.steps), plan.kept)
+            return torch.cat((colored, to_model(guided_alpha(alpha, picture))), dim=1)
         return colored
 
     for block in blocks:
@@ -145,15 +149,15 @@ def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restor
 
 
 def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
-    pixels = enlarge(source, plan.steps) if limits.takes == "target" else source
     padding = pad_black if limits.padding == "black" else pad
-    return to_model(padding(pixels, plan.model_input))
+    if limits.takes == "source":
+        return to_model(padding(source, plan.model_input))
+    return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
 
 
-def _style(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
+def _style(source: Tensor, plan: Plan) -> Tensor:
     """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
-    steps = plan.steps if limits.takes == "target" else (plan.target,)
-    return to_model(crop(enlarge(source, steps), plan.target))
+    return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
 
 
 class _Meter:

@@ -10,6 +10,7 @@ from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
 OUTPUT_SUFFIX = {"image": ".png", "video": ".mp4"}
+CUT_MULTIPLE = 128  # sides of a result that is cut: FlashVSR's attention works on windows of 128 pixels
 BLOCK_PIXELS = 16_000_000  # output pixels that are handled at once at most: 190 MB as float32 RGB
 
 
@@ -28,19 +29,24 @@ class Size:
     def padded(self, multiple: int) -> Size:
         return Size(-(-self.height // multiple) * multiple, -(-self.width // multiple) * multiple)
 
+    def cut(self, multiple: int) -> Size:
+        return Size(self.height // multiple * multiple, self.width // multiple * multiple)
+
     def even(self) -> Size:
-        return Size(self.height // 2 * 2, self.width // 2 * 2)
+        return self.cut(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`model_input` is what the model gets: the source, or the enlarged source, padded at the bottom and right."""
+    """`model_input` is what the model gets: the source, or what is kept of the enlarged source, padded."""
 
-    source: Size
+    source: Size  # the clip's frames, after `preprocess_width`
     steps: tuple[Size, ...]  # what the source is resized to, one after the other
+    kept: Size  # of the enlarged source: its middle
     target: Size
     model_input: Size
     model_output: Size  # what it yields: the target, padded in proportion
+    origin: tuple[int, int]  # the target's first row and column in it
     window: int  # frames that go through the model together, at most
     block: int  # frames that are read and resized together
     frames: int
@@ -49,6 +55,14 @@ class Plan:
     def enlarged(self) -> Size:
         """The source resized: a line or column more than the target where a video's would be odd."""
         return self.steps[-1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the result lacks by order."""
+        if self.kept == self.enlarged:
+            return ()
+        return (f"the picture of {self.enlarged} is cut to {self.kept}, multiples of {CUT_MULTIPLE}: "
+                "preserve_aspect_ratio=true keeps all of it",)  # fmt: skip
 
 
 def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, ...]:
@@ -64,12 +78,24 @@ def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, 
     return first, Size(round(first.height * scale), round(first.width * scale))
 
 
+def prepared(source: Size, spec: TaskSpec) -> Size:
+    """`preprocess_width` wide, as high as the aspect asks, in whole pairs of lines; rounded as ffmpeg's scale=W:-2."""
+    width = spec.preprocess_width
+    if width is None:
+        return source
+    return Size(max(2, (width * source.height + source.width) // (2 * source.width) * 2), width)
+
+
 def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
     """The short side becomes `resolution`, the long one follows, or both are `scale` times as long; a video's sides
-    are even, for 4:2:0. 854x480 at 1080 is 1920x1080. Raises InvalidParameter.
+    are even, for 4:2:0. 854x480 at 1080 is 1920x1080. Without `preserve_aspect_ratio` both are cut to multiples of
+    128. Raises InvalidParameter.
     """
-    size = resizing(source, spec)[-1]
+    size = kept(resizing(source, spec)[-1], spec)
     target = size.even() if kind == "video" else size
+    if not target.pixels:
+        raise InvalidParameter(f"{source} becomes {resizing(source, spec)[-1]}, which has no {CUT_MULTIPLE} pixels to "
+                               "keep", remedy="use preserve_aspect_ratio=true, or a larger scale or preprocess_width")
     if max(target.height, target.width) > MAX_SIDE:
         short, long = min(source.height, source.width), max(source.height, source.width)
         if spec.scale is None:
@@ -88,18 +114,32 @@ def resizing(source: Size, spec: TaskSpec) -> tuple[Size, ...]:
     return enlargement(source, spec.resolution)
 
 
-def plan_clip(source: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
+def kept(enlarged: Size, spec: TaskSpec) -> Size:
+    return enlarged if spec.preserve_aspect_ratio else enlarged.cut(CUT_MULTIPLE)
+
+
+def plan_clip(clip: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
     """Raises InvalidParameter."""
+    source = prepared(clip, spec)
     target, steps = target_size(source, spec, kind), resizing(source, spec)
+    if limits.takes == "source" and spec.preserve_aspect_ratio:
+        steps = (target,)  # it reaches that by itself: nothing is cut
+    whole, part = steps[-1], kept(steps[-1], spec)
     if limits.takes == "target":
-        model_input = output = steps[-1].padded(limits.multiple_of)
+        model_input = output = part.padded(limits.multiple_of)
+        origin = _margins(model_input, part) if limits.place == "centre" else (0, 0)
     else:
         model_input = source.padded(limits.multiple_of)
-        output = Size(_up_ratio(model_input.height, target.height, source.height),
-                      _up_ratio(model_input.width, target.width, source.width))  # fmt: skip
+        output = Size(_up_ratio(model_input.height, whole.height, source.height),
+                      _up_ratio(model_input.width, whole.width, source.width))  # fmt: skip
+        origin = _margins(whole, part)
     window = _window(spec.batch_size, limits)
     block = min(window, max(1, BLOCK_PIXELS // target.pixels))
-    return Plan(source, steps, target, model_input, output, window, block, frames)
+    return Plan(source, steps, part, target, model_input, output, origin, window, block, frames)
+
+
+def _margins(outer: Size, inner: Size) -> tuple[int, int]:
+    return (outer.height - inner.height) // 2, (outer.width - inner.width) // 2
 
 
 def _window(wanted: int, limits: Limits) -> int:

@@ -48,16 +48,27 @@ def enlarge(pixels: Tensor, steps: Iterable[Size]) -> Tensor:
     return pixels.clamp(0, 1)
 
 
-def pad(frames: Tensor, size: Size) -> Tensor:
-    """Repeats the last row and column at the bottom and right."""
-    bottom, right = size.height - frames.shape[-2], size.width - frames.shape[-1]
-    return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
+def pad(frames: Tensor, size: Size, origin: tuple[int, int] = (0, 0)) -> Tensor:
+    """Repeats the outer rows and columns; the frames' first row and column come to lie at `origin`."""
+    margins = _margins(frames, size, origin)
+    return F.pad(frames, margins, mode="replicate") if any(margins) else frames
 
 
-def pad_black(pixels: Tensor, size: Size) -> Tensor:
-    """[0, 1]: zeros at the bottom and right."""
-    return F.pad(pixels, (0, size.width - pixels.shape[-1], 0, size.height - pixels.shape[-2]))
+def pad_black(pixels: Tensor, size: Size, origin: tuple[int, int] = (0, 0)) -> Tensor:
+    """[0, 1]: zeros around; the pixels' first row and column come to lie at `origin`."""
+    return F.pad(pixels, _margins(pixels, size, origin))
 
 
-def crop(frames: Tensor, size: Size) -> Tensor:
-    return frames[..., : size.height, : size.width]
+def crop(frames: Tensor, size: Size, origin: tuple[int, int] = (0, 0)) -> Tensor:
+    top, left = origin
+    return frames[..., top : top + size.height, left : left + size.width]
+
+
+def middle(frames: Tensor, size: Size) -> Tensor:
+    return crop(frames, size, ((frames.shape[-2] - size.height) // 2, (frames.shape[-1] - size.width) // 2))
+
+
+def _margins(frames: Tensor, size: Size, origin: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom."""
+    top, left = origin
+    return left, size.width - frames.shape[-1] - left, top, size.height - frames.shape[-2] - top

@@ -6,36 +6,46 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import WeightsInvalid
 
-MODULE = "upres.models.seedvr2.files"
+MODULE = "upres.models.files"
 
 
-def identify(path: Path) -> tuple[str, str]:
-    """(part, precision): see that module. Raises WeightsInvalid."""
-    return _ask("identify", path)
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """See that module."""
+
+    parts: tuple[str, ...]
+    precision: str
+    ours: bool  # can be used as it is
 
 
-def convert(source: Path, output: Path) -> tuple[str, str]:
-    """The text embedding's pickle to safetensors. Raises WeightsInvalid."""
-    return _ask("convert", source, output)
+def identify(path: Path) -> Identity:
+    """Raises WeightsInvalid."""
+    return _ask("identify", path.absolute())
 
 
-def _ask(verb: str, *paths: Path) -> tuple[str, str]:
+def convert(source: Path, output: Path, part: str | None = None) -> Identity:
+    """A pickle, or one part of a file of several, to safetensors. Raises WeightsInvalid."""
+    return _ask("convert", source.absolute(), output.absolute(), *((part,) if part is not None else ()))
+
+
+def _ask(verb: str, *arguments: Path | str) -> Identity:
     package_root = str(Path(__file__).parents[2])  # this very package, also where it is not installed
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": search_path}
-    command = [sys.executable, "-P", "-m", MODULE, verb, *(str(path.absolute()) for path in paths)]
+    command = [sys.executable, "-P", "-m", MODULE, verb, *map(str, arguments)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
                          stdin=subprocess.DEVNULL)  # fmt: skip
     try:
         answer = json.loads(run.stdout)
     except ValueError as error:
         last = run.stderr.strip().rpartition("\n")[2]
-        raise WeightsInvalid(f"{paths[0].name} stopped the process that read it: {last}",
+        raise WeightsInvalid(f"{Path(arguments[0]).name} stopped the process that read it: {last}",
                              remedy="run `upres doctor`") from error  # fmt: skip
     if run.returncode:
         raise WeightsInvalid(answer["message"], remedy=answer["remedy"])
-    return answer["part"], answer["precision"]
+    return Identity(tuple(answer["parts"]), answer["precision"], answer["ours"])

@@ -15,7 +15,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from upres.engine import Engine, LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
-from upres.surfaces import docs, rest_seedvr2
+from upres.surfaces import docs, rest_flashvsr, rest_seedvr2
+from upres.surfaces.guard import TokenGuard, fit_to_serve
 from upres.surfaces.hosts import WILDCARDS, HostGuard
 from upres.surfaces.mcp import build_server
 from upres.surfaces.rest import install_problems
@@ -40,20 +41,24 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
     app = FastAPI(title="Upres", version=__version__, description=docs.ABOUT, lifespan=lifespan,
                   docs_url=None, redoc_url=None)  # fmt: skip
     app.state.engine, app.state.settings = engine, settings
+    if settings.token:
+        app.add_middleware(TokenGuard, token=settings.token)
     app.add_middleware(HostGuard, bound=settings.host, allowed=settings.allowed_hosts)
     install_problems(app)
     app.include_router(docs.router)
     app.include_router(rest_seedvr2.router)
+    app.include_router(rest_flashvsr.router)
     app.router.routes.extend((*over_http.routes, *over_sse.routes))
     return app
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM. Raises InvalidSetting when the address cannot be bound.
+    """Serves until SIGINT or SIGTERM. Raises InvalidSetting when the address cannot or must not be bound.
 
     Always this machine's engine: SEEDVR2_API_URL is where clients look for a server, and often names this very one.
     """
     logging.getLogger("mcp").setLevel(logging.WARNING)  # it announces every session
+    settings = fit_to_serve(settings)
     engine = LocalEngine(settings)
     with closing(engine), closing(_bind(settings.host, settings.port)) as listener:
         config = uvicorn.Config(build_app(engine, settings), log_level="warning", access_log=False,

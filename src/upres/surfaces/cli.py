@@ -53,16 +53,16 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to bind (UPRES_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to bind (PORT, 8200); 0 takes a free one")
     command("mcp", _mcp, "serve MCP over stdin and stdout")
-    tasks = command("tasks", _tasks, "list tasks, or show or cancel one")
-    tasks.add_argument("action", nargs="?", choices=("list", "show", "cancel"), default="list")
-    tasks.add_argument("id", nargs="?", help="the task to show or cancel")
+    tasks = command("tasks", _tasks, "list tasks, or show, cancel, retry or remove one")
+    tasks.add_argument("action", nargs="?", choices=("list", "show", "cancel", "retry", "rm"), default="list")
+    tasks.add_argument("id", nargs="?", help="the task to show, cancel, submit again, or remove with its files")
     tasks.add_argument("--limit", type=int, default=20, help="finished tasks to list (20)")
     command("models", _models, "list models")
     download = command("download", _download, "fetch a model's weights files, or check and repair them")
     download.add_argument("names", nargs="*", metavar="NAME", help="models; without any: list what there is")
     imported = command("import", _import, "take a weights file at hand into the model directory")
-    imported.add_argument("file", help="what it is, its content says: safetensors, GGUF or pos_emb.pt")
-    imported.add_argument("--as", dest="wanted", metavar="NAME", help="where its content fits two names: which")
+    imported.add_argument("file", help="safetensors, GGUF or a pickle; its content says what it is")
+    imported.add_argument("--as", dest="wanted", metavar="NAME", help="where its content fits two: which")
     command("stop", _stop, "end this user's workers; running tasks go back to the queue")
     command("doctor", _doctor, "say what is installed, what is missing and what to do")
     return top
@@ -81,6 +81,8 @@ def _upscale_options(upscale: argparse.ArgumentParser) -> None:
     upscale.add_argument("--seed", type=int, help=f"({default['seed']})")
     upscale.add_argument("--vae-tiling", choices=get_args(Tiling), help=f"({default['vae_tiling']})")
     upscale.add_argument("--vae-quality", choices=get_args(VaeQuality), help=f"({default['vae_quality']})")
+    upscale.add_argument("--priority", type=int, default=0, help="-100 to 100: higher ones run first (0)")
+    upscale.add_argument("--key", help="an idempotency key: the same key gives the same task, however often it is sent")
     upscale.add_argument("--detach", action="store_true", help="print the task's id and return at once")
     upscale.add_argument("--json", action="store_true", help="print the task as JSON instead of the output path")
 
@@ -97,7 +99,7 @@ def _spec(options: argparse.Namespace) -> TaskSpec:
 
 def _upscale(options: argparse.Namespace, settings: Settings) -> int:
     engine = open_engine(settings)
-    task = engine.submit(_spec(options))
+    task = engine.submit(_spec(options), key=options.key, priority=options.priority)
     if options.detach:
         print(task.id)
         return 0
@@ -155,7 +157,9 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
     if options.action != "list":
         if options.id is None:
             raise InvalidSetting("which task?", remedy=f"upres tasks {options.action} ID")
-        task = engine.cancel(options.id) if options.action == "cancel" else engine.status(options.id)
+        verbs = {"show": engine.status, "cancel": engine.cancel, "retry": engine.retry, "rm": engine.remove}
+        verb = verbs[options.action]
+        task = verb(options.id)
         print(TaskStatus.of(task).model_dump_json(exclude_none=True, indent=2))
         return 0
     queue = engine.queue()

@@ -26,15 +26,16 @@ def download_models(options: argparse.Namespace, settings: Settings) -> int:
 
 def import_weights(options: argparse.Namespace, settings: Settings) -> int:
     with _Bars() as bars:
-        imported = import_file(
+        taken = import_file(
             Path(options.file), settings,
             lambda doing, done, total: bars.show(options.file, doing, done, total), wanted=options.wanted,
         )  # fmt: skip
-    print(f"{imported.path} {imported.how}")
-    if imported.missing:
-        command = f"upres download {imported.models[0]}"
-        print(f"upres: {imported.models[0]} still needs {', '.join(imported.missing)}; run `{command}`",
-              file=sys.stderr)  # fmt: skip
+    for imported in taken:
+        print(f"{imported.path} {imported.how}")
+        if imported.missing:
+            command = f"upres download {imported.models[0]}"
+            print(f"upres: {imported.models[0]} still needs {', '.join(imported.missing)}; run `{command}`",
+                  file=sys.stderr)  # fmt: skip
     return 0
 
 

@@ -161,7 +161,7 @@ class _Tools:
         return _reply(views.History.of(self._engine.history(limit)))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
-        """The installed models, the default one and the one that is loaded now."""
+        """The installed models with what each is best for and why, the default one and the one that is loaded now."""
         return _reply(views.Models.of(self._engine.models()))
 
     def get_gpu_status(self) -> Annotated[CallToolResult, views.Gpu]:

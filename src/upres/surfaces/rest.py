@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -22,8 +24,16 @@ from upres.engine import Engine
 from upres.errors import InvalidParameter, UpresError
 from upres.settings import Settings
 
+MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
+               ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
+               ".m4s": "video/iso.segment", ".mpg": "video/mpeg", ".mpeg": "video/mpeg",
+               ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
 JSON_BODY_BYTES = 64 * 1024
 HEAR_ON_S = 2.0
+# The folders of an absolute path, in which blanks are rare; our own routes are no paths.
+_FOLDERS = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:)?(?!/(?:api|docs|mcp|sse)\b)"
+                      r"(?:[/\\][^/\\\s'\":;,]+)+[/\\](?=[^/\\\s])")  # fmt: skip
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 
 
@@ -62,6 +72,11 @@ def problem(
     return kind(body.model_dump(), status, headers=headers)
 
 
+def without_folders(text: str) -> str:
+    """What a client on another machine may read: of an absolute path, its last part."""
+    return _FOLDERS.sub("", text)
+
+
 class BodyRefused(Exception):
     """A refusal while the request's body is still coming: answered by hanging up."""
 
@@ -72,6 +87,10 @@ class BodyRefused(Exception):
 
 class Download(FileResponse):
     """A file, whole or by ranges; a range that cannot be served is a problem like any other, not plain text."""
+
+    def __init__(self, path: Path) -> None:
+        kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        super().__init__(path, media_type=kind, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None
@@ -104,13 +123,19 @@ def install_problems(app: FastAPI) -> None:
 
 def _on_upres_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, UpresError)
-    return problem(error.http_status, error.code, error.message, error.remedy)
+    return problem(error.http_status, error.code, without_folders(error.message), without_folders(error.remedy),
+                   headers=_retry_after(error))  # fmt: skip
 
 
 def _on_body_refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, BodyRefused)
     refusal = error.refusal
-    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, kind=HangUp)
+    return problem(refusal.http_status, refusal.code, refusal.message, refusal.remedy, headers=_retry_after(refusal),
+                   kind=HangUp)  # fmt: skip
+
+
+def _retry_after(error: UpresError) -> dict[str, str] | None:
+    return {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

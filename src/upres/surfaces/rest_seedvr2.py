@@ -10,18 +10,17 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from upres.errors import InvalidParameter
+from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object
+from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object, without_folders
 from upres.surfaces.uploads import Upload, receive
-from upres.tasks import TaskSpec, order
+from upres.tasks import Task, TaskSpec, order
 from upres.version import __version__
 
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
 
-FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", "vae_tiling", "vae_quality", "kind")
-MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
-               ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
+ADDED_FIELDS = ("vae_tiling", "vae_quality", "kind", *views.FURTHER_PARAMS)  # the document does not have them
+FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", *ADDED_FIELDS)
 
 
 class Health(BaseModel):
@@ -86,7 +85,8 @@ def queue_history(engine: EngineDep, limit: Annotated[int, Query(ge=1, le=1000)]
 
 
 async def _upload(request: Request, settings: SettingsDep) -> Upload:
-    return await receive(request, settings.upload_dir, settings.max_upload_mb)
+    return await receive(request, settings.upload_dir, settings.max_upload_mb,
+                         reserve_mb=settings.disk_reserve_mb)  # fmt: skip
 
 
 def _process_body() -> dict[str, Any]:
@@ -94,10 +94,21 @@ def _process_body() -> dict[str, Any]:
     known = TaskSpec.model_json_schema()["properties"]
     fields = {name: known[name] for name in FORM_FIELDS}
     fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
+    for name in ADDED_FIELDS:
+        fields[name]["description"] = "addition"
     fields["kind"]["description"] = "addition: refuse the file unless it is one"
+    fields["priority"] = {"type": "integer", "default": 0, "minimum": -MOST_PRIORITY, "maximum": MOST_PRIORITY,
+                          "description": "addition: tasks of a higher one run first"}  # fmt: skip
     schema = {"type": "object", "required": ["file"],
               "properties": {"file": {"type": "string", "format": "binary"}, **fields}}  # fmt: skip
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(f"priority={text!r} cannot be used", remedy="give an integer") from None
 
 
 @router.post("/api/process", summary="Submit a video or an image", openapi_extra=_process_body())
@@ -111,25 +122,36 @@ def process(
         del given["dit_model"]
     task = None
     try:
-        task = engine.submit(order(input_path=str(upload.path), **given), key=idempotency_key)
+        spec = order(input_path=str(upload.path), **given)
+        task = engine.submit(spec, key=idempotency_key, priority=_priority(upload.fields.get("priority", "0")))
     finally:
         if task is None or task.spec.input_path != str(upload.path):
             upload.discard()
     return views.Submitted.of(task)
 
 
+def _shown(task: Task) -> views.TaskStatus:
+    view = views.TaskStatus.of(task)
+    if view.error is not None:
+        view.error = without_folders(view.error)
+    return view
+
+
 @get(router, "/api/status/{task_id}", summary="A task", response_model_exclude_none=True)
 def task_status(task_id: str, engine: EngineDep) -> views.TaskStatus:
-    return views.TaskStatus.of(engine.status(task_id))
+    return _shown(engine.status(task_id))
 
 
 @router.post("/api/cancel/{task_id}", summary="Cancel a task (addition)", response_model_exclude_none=True)
 def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
-    return views.TaskStatus.of(engine.cancel(task_id))
+    return _shown(engine.cancel(task_id))
+
+
+@router.post("/api/retry/{task_id}", summary="Submit a finished task's order again (addition)")
+def retry(task_id: str, engine: EngineDep) -> views.Submitted:
+    return views.Submitted.of(engine.retry(task_id))
 
 
 @get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)
 def download(task_id: str, engine: EngineDep) -> FileResponse:
-    path = engine.output(task_id)
-    media_type = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return Download(path, media_type=media_type, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
+    return Download(engine.output(task_id))

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from upres.errors import DiskFull, InvalidParameter, UploadTooLarge, UpresError
+from upres.errors import DiskFull, InvalidParameter, UnsupportedMedia, UploadTooLarge, UpresError
 from upres.surfaces.rest import BodyRefused
 
 MB = 2**20
@@ -60,14 +60,19 @@ def safe_name(name: str) -> str:
     return stem.encode()[: NAME_BYTES - len(suffix)].decode(errors="ignore").rstrip(" .") + suffix
 
 
-async def receive(request: Request, directory: Path, max_mb: int) -> Upload:
-    """Reads a multipart form with one part `file`. Whatever goes wrong, nothing is left on disk.
+async def receive(
+    request: Request, directory: Path, max_mb: int, suffixes: Collection[str] = (), *, reserve_mb: int = 0
+) -> Upload:
+    """Reads a multipart form with one part `file`, whose name must end with one of `suffixes` if there are any.
+    Whatever goes wrong, nothing is left on disk.
 
-    Raises InvalidParameter, UploadTooLarge, DiskFull, as BodyRefused until all is heard; and ClientDisconnect.
+    Raises InvalidParameter, UnsupportedMedia, UploadTooLarge, DiskFull, as BodyRefused until all is heard; and
+    ClientDisconnect.
     """
     try:
-        form = _Form(_boundary(request), directory, max_mb)
+        form = _Form(_boundary(request), directory, max_mb, suffixes)
         _check_declared(request, max_mb)
+        await anyio.to_thread.run_sync(_check_room, request, directory, reserve_mb)
     except UpresError as error:
         raise BodyRefused(error) from error
     upload = None
@@ -105,6 +110,16 @@ def _check_declared(request: Request, max_mb: int) -> None:
         raise _too_large(max_mb)
 
 
+def _check_room(request: Request, directory: Path, reserve_mb: int) -> None:
+    """Of a body of unknown length, only that there is room at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    declared = request.headers.get("content-length", "")
+    needed = int(declared) if declared.isdecimal() else 0
+    if shutil.disk_usage(directory).free - needed < reserve_mb * MB:
+        raise DiskFull(f"no room for the upload beside the reserve of {reserve_mb} MB",
+                       remedy="free space where UPLOAD_FOLDER points, or lower UPRES_DISK_RESERVE")  # fmt: skip
+
+
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
@@ -135,8 +150,8 @@ def _refused(error: OSError) -> UpresError:
 class _Form:
     """The parser's callbacks: text parts into `fields`, the part `file` into a file, other files nowhere."""
 
-    def __init__(self, boundary: bytes, directory: Path, max_mb: int) -> None:
-        self.directory, self.max_mb = directory, max_mb
+    def __init__(self, boundary: bytes, directory: Path, max_mb: int, suffixes: Collection[str]) -> None:
+        self.directory, self.max_mb, self.suffixes = directory, max_mb, suffixes
         self.fields: dict[str, str] = {}
         self.path: Path | None = None
         self.filename = ""
@@ -208,6 +223,8 @@ class _Form:
             raise _no_file("Empty filename")
         if self.path is not None:
             raise InvalidParameter("more than one file provided", remedy="send one file per request")
+        if self.suffixes and Path(filename).suffix.lower() not in self.suffixes:
+            raise UnsupportedMedia(f"{filename} is not named as a video is", remedy=f"use {', '.join(self.suffixes)}")
         home = self.directory / secrets.token_hex(8)
         home.mkdir(parents=True, mode=0o700)
         self.path, self.filename = home / safe_name(filename), filename

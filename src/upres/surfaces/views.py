@@ -48,7 +48,14 @@ class Submitted(BaseModel):
                    estimated_wait_seconds=_wait_s(task), model=task.model)  # fmt: skip
 
 
+FURTHER_PARAMS = ("scale", "preprocess_width", "preserve_aspect_ratio", "sparse_ratio", "local_range", "kv_ratio")
+
+
 class Params(BaseModel):
+    """The additions are left out where they have their defaults. Of a task ordered by `scale`, `resolution` is what
+    came of it.
+    """
+
     resolution: int
     batch_size: int
     dit_model: str
@@ -56,6 +63,12 @@ class Params(BaseModel):
     seed: int
     vae_tiling: str
     vae_quality: str
+    scale: float | None = None  # addition, as all that follow
+    preprocess_width: int | None = None
+    preserve_aspect_ratio: bool | None = None
+    sparse_ratio: float | None = None
+    local_range: int | None = None
+    kv_ratio: float | None = None
 
 
 class TaskStatus(BaseModel):
@@ -114,10 +127,13 @@ class TaskStatus(BaseModel):
 
 
 def _params(task: Task) -> Params:
-    spec = task.spec
-    return Params(resolution=spec.resolution, batch_size=spec.batch_size, dit_model=spec.dit_model or task.model,
+    spec, resolution = task.spec, task.spec.resolution
+    if spec.scale is not None and task.facts is not None:
+        resolution = min(task.facts.output_width, task.facts.output_height)
+    given = spec.model_dump(include=set(FURTHER_PARAMS), exclude_defaults=True)
+    return Params(resolution=resolution, batch_size=spec.batch_size, dit_model=spec.dit_model or task.model,
                   color_correction=spec.color_correction, seed=spec.seed, vae_tiling=spec.vae_tiling,
-                  vae_quality=spec.vae_quality)  # fmt: skip
+                  vae_quality=spec.vae_quality, **given)  # fmt: skip
 
 
 class Position(BaseModel):
@@ -212,6 +228,9 @@ class Gpu(BaseModel):
     current_task: str | None
     device: str  # addition
     worker_pid: int | None  # addition
+    quarantined: bool  # addition: the device failed repeatedly and rests
+    quarantined_until: str | None  # addition
+    fault: str | None  # addition: its last one, while it rests
 
     @classmethod
     def of(cls, gpu: GpuStatus) -> Gpu:
@@ -220,7 +239,8 @@ class Gpu(BaseModel):
             vram_total_mb=gpu.vram_total_mb, model_loaded=gpu.current_model is not None,
             current_model=gpu.current_model, loading=gpu.loading_model is not None, loading_model=gpu.loading_model,
             processing=gpu.current_task is not None, current_task=gpu.current_task,
-            device=gpu.device, worker_pid=gpu.worker_pid,
+            device=gpu.device, worker_pid=gpu.worker_pid, quarantined=gpu.quarantined_until is not None,
+            quarantined_until=_iso(gpu.quarantined_until), fault=gpu.fault,
         )  # fmt: skip
 
 
@@ -232,6 +252,7 @@ class ModelView(BaseModel):
     vram: str
     variant: str
     desc: dict[str, str]
+    best_for: str = ""  # addition
 
 
 class Models(BaseModel):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import InvalidParameter
@@ -16,25 +14,12 @@ from upres.restore.pipeline import Report, restore
 from upres.restore.plan import OUTPUT_SUFFIX, Size
 from upres.settings import Settings
 from upres.tasks import Result, Task
+from upres.worker.loop import Finished
 
 MAX_STEM = 80  # characters of the input's name kept in a generated name
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """`publish` renames the finished file into place, `sweep` removes it if that was not to be.
-
-    `seconds` is the time without loading the model; `pixels` the size of one output frame.
-    """
-
-    result: Result
-    publish: Callable[[], None]
-    sweep: Callable[[], None]
-    pixels: int
-    seconds: float
-
-
-def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Done:
+def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Finished:
     """Raises what the pipeline raises. On any exception no file of this attempt is left."""
     task, began = claim.task, time.monotonic()
     assert task.started_at is not None  # the claim set it
@@ -44,21 +29,31 @@ def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: 
     final = _final_path(task, outcome.size, seconds, settings)
     result = Result(
         output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
-        model=task.model, device=device_name, process_time_s=time.time() - task.started_at,
+        model=task.model, device=device_name, process_time_s=time.time() - task.started_at, restore_time_s=seconds,
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
-    return Done(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
-                outcome.size.pixels, seconds)  # fmt: skip
+    return Finished(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
+                    outcome.size.pixels, seconds)  # fmt: skip
+
+
+def own_folder(task: Task, settings: Settings) -> Path:
+    """Where a task's results lie unless its order says otherwise."""
+    return settings.output_dir / task.id
 
 
 def _part_path(claim: Claim, settings: Settings) -> Path:
     """Beside the final file, so that publishing is a rename. Leftovers of dead attempts are swept first."""
     task = claim.task
-    folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else settings.output_dir / task.id
+    folder = Path(task.spec.output_path).parent if task.spec.output_path is not None else own_folder(task, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    final = Path(task.spec.output_path) if task.spec.output_path is not None else None
     for old in folder.glob(f".{task.id}.*.part*"):
+        if final is not None and final.exists() and final.samefile(old):
+            final.unlink()  # put in place by an attempt that died before it could say so
         old.unlink(missing_ok=True)
+    for published in folder.glob("[!.]*") if final is None else ():  # likewise, in the task's own folder
+        published.unlink()
     return folder / f".{task.id}.{claim.token}.part"
 
 
@@ -71,7 +66,7 @@ def _final_path(task: Task, target: Size, seconds: float, settings: Settings) ->
     model = task.model.removeprefix("seedvr2_ema_").removesuffix(".safetensors").removesuffix(".gguf")
     name = (f"{stem}_{model}_{min(target.height, target.width)}p_b{spec.batch_size}_c{spec.color_correction}"
             f"_s{spec.seed}_{round(seconds)}s{OUTPUT_SUFFIX[task.kind]}")  # fmt: skip
-    return settings.output_dir / task.id / name
+    return own_folder(task, settings) / name
 
 
 def _publish(part: Path, final: Path, replace: bool) -> None:

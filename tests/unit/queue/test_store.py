@@ -105,7 +105,7 @@ def test_a_publish_that_fails_leaves_the_task_running(store: TaskStore) -> None:
 def test_a_worker_whose_task_was_taken_over_can_write_nothing(store: TaskStore) -> None:
     task = store.add(new())
     zombie = claimed(store)
-    assert store.requeue_orphans("cpu", 3) == [task.id]
+    assert [orphan.id for orphan in store.requeue_orphans("cpu", 3)] == [task.id]
     owner = claimed(store)
     published: list[bool] = []
     for attempt in (
@@ -201,7 +201,7 @@ def test_the_database_itself_refuses_other_arrows(store: TaskStore, database: Da
             store.complete(claim, result(), lambda: None)
         else:
             store.fail(claim, Failure(code="x", message="y"))
-    with pytest.raises(sqlite3.IntegrityError, match="not allowed"), database.write() as tx:
+    with pytest.raises(sqlite3.IntegrityError, match="not allowed"), database.write("test") as tx:
         tx.execute("UPDATE tasks SET state = ? WHERE id = ?", (after, task.id))
 
 
@@ -221,7 +221,7 @@ def test_history_is_newest_first(store: TaskStore) -> None:
 def test_the_line_has_running_tasks_first(store: TaskStore) -> None:
     waiting, urgent = store.add(new()), store.add(new(priority=5))
     claimed(store)
-    assert [task.id for task, _ in store.unfinished()] == [urgent.id, waiting.id]
+    assert [task.id for task in store.unfinished()] == [urgent.id, waiting.id]
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_no_thread_that_connects_breaks_the_transaction_of_another(database: Dat
     acknowledged = {task_id for out, _ in told for task_id in out.split()}
     assert [complaint for _, complaint in told] == ["", ""]
     assert len(acknowledged) == 2 * THREADS * ROUNDS
-    assert {task.id for task, _ in store.unfinished()} == acknowledged
+    assert {task.id for task in store.unfinished()} == acknowledged
 
 
 def test_the_journal_mode_is_the_one_that_needs_no_fixed_sqlite(database: Database) -> None:

@@ -16,10 +16,11 @@ from hub import Hub, open_hub
 from seedvr2_tiny import TEXT, VAE, text_embedding, write_dit, write_vae
 from support import make_settings
 from upres.catalog import MODELS, Catalog
+from upres.catalog.flashvsr import FLASHVSR_MODELS
 from upres.catalog.seedvr2 import SEEDVR2_MODELS
 from upres.errors import DownloadFailed, ModelNotFound, WeightsInvalid
 from upres.settings import Settings
-from upres.sources import SOURCES, Source
+from upres.sources import SEEDVR2, SOURCES, Source
 from upres.supply.download import download, downloadable
 
 MODEL = "seedvr2_ema_3b_fp16.safetensors"
@@ -57,9 +58,9 @@ def run(settings: Settings, sources: dict[str, Source]) -> list[str]:
 
 def test_every_file_of_every_model_that_is_not_embedded_has_a_source() -> None:
     assert {model.name for model in MODELS} - set(downloadable()) == {"compact"}
-    assert {file for model in SEEDVR2_MODELS for file in model.files} == set(SOURCES)
+    assert {file for model in (*SEEDVR2_MODELS, *FLASHVSR_MODELS) for file in model.files} == set(SOURCES)
     assert len(SEEDVR2_MODELS) == 12
-    unknown = {name for name, source in SOURCES.items() if source.sha256 is None}
+    unknown = {source.name for source in SEEDVR2 if source.sha256 is None}
     assert unknown == {"seedvr2_ema_7b-Q8_0.gguf", "seedvr2_ema_7b_sharp-Q8_0.gguf"}
 
 

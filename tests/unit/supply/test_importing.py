@@ -22,7 +22,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def take(path: Path, settings: Settings, wanted: str | None = None) -> Imported:
-    return import_file(path, settings, lambda *_: None, wanted=wanted)
+    (imported,) = import_file(path, settings, lambda *_: None, wanted=wanted)
+    return imported
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,9 @@ def test_a_file_with_keys_missing_or_cut_short_or_of_no_model_is_refused(tmp_pat
     save_file({"a": torch.zeros(1)}, tmp_path / "stranger")
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle")
     for name, said in {
-        "lacking": "1 missing keys, first txt_in.bias", "cut": "cut: .*", "stranger": "none of SeedVR2's files: 1 keys",
-        "pickle": "a pickle of dict, not of a text embedding",
+        "lacking": "1 missing keys, first txt_in.bias", "cut": "cut: .*",
+        "stranger": "none of SeedVR2's or FlashVSR's files: 1 keys",
+        "pickle": "none of SeedVR2's or FlashVSR's files: 1 keys, first a",
     }.items():  # fmt: skip
         with pytest.raises(WeightsInvalid, match=said):
             take(tmp_path / name, settings)

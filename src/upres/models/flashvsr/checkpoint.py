@@ -175,15 +175,18 @@ def load_wan(path: Path, device: torch.device, dtype: torch.dtype) -> WanDecoder
 def load_prompt(path: Path, device: torch.device, dtype: torch.dtype) -> Tensor:
     """length text_dim: 512 x 4096 as published."""
     part = Part(open_weights(path), Kind.PROMPT)
+    check_prompt(part)
     held = dict(part.tensors())[PROMPT_KEY]
-    if not isinstance(held, Tensor) or not is_prompt(held):
-        raise WeightsInvalid(f"{path.name}: the prompt is {part.shapes[PROMPT_KEY]}", remedy="give posi_prompt.pth")
+    if not isinstance(held, Tensor) or not held.is_floating_point():
+        raise WeightsInvalid(f"{path.name}: the prompt holds no plain numbers", remedy="give posi_prompt.pth")
     return held.flatten(0, -2).to(device, dtype)
 
 
-def is_prompt(x: Tensor) -> bool:
-    """(length, text_dim), or with a batch axis of one."""
-    return x.is_floating_point() and (x.ndim == 2 or (x.ndim == 3 and len(x) == 1))
+def check_prompt(part: Part) -> None:
+    """(length, text_dim), or with a batch axis of one. Raises WeightsInvalid."""
+    shape = part.shapes[PROMPT_KEY]
+    if len(shape) != 2 and not (len(shape) == 3 and shape[0] == 1):
+        raise WeightsInvalid(f"{part.path.name}: the prompt has the shape {shape}", remedy="give posi_prompt.pth")
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -32,7 +32,7 @@ class SliceMemory:
         """Of the new slices; (tokens, heads, head_dim), means (windows, heads, head_dim). -> the same of all slices
         that this step may see, in order of time; the means without room.
         """
-        self._slices += zip(*(x.chunk(slices) for x in (k, v, means)), strict=True)
+        self._slices += zip(*(_apart(x, slices) for x in (k, v, means)), strict=True)
         keys, values, all_means = zip(*self._slices, strict=True)
         room = k.new_zeros(((self.capacity - len(keys)) * len(keys[0]), *k.shape[1:]))
         joined = torch.cat((*keys, room)), torch.cat((*values, room)), torch.cat(all_means)
@@ -45,3 +45,8 @@ class SliceMemory:
 
     def values(self) -> Tensor:
         return torch.cat([part[1] for part in self._slices])
+
+
+def _apart(x: Tensor, count: int) -> list[Tensor]:
+    """Pieces that can be let go one by one; views would keep each other alive."""
+    return [x] if count == 1 else [part.clone() for part in x.chunk(count)]

@@ -60,8 +60,9 @@ def block_mask(mask: Tensor) -> BlockMask:
     counts = mask.sum(dim=-1, dtype=torch.int32)[None]
     numbers = mask.to(torch.int32).argsort(dim=-1, descending=True, stable=True).to(torch.int32)[None]
     lengths = (mask.shape[1] * TOKENS, mask.shape[2] * TOKENS)
-    return BlockMask.from_kv_blocks(torch.zeros_like(counts), numbers, counts, numbers, BLOCK_SIZE=TOKENS,
-                                    seq_lengths=lengths, compute_q_blocks=False)  # fmt: skip
+    none = torch.zeros_like(counts), torch.zeros_like(numbers)  # tensors of their own: the compiler confuses equal ones
+    return BlockMask.from_kv_blocks(*none, counts, numbers, BLOCK_SIZE=TOKENS, seq_lengths=lengths,
+                                    compute_q_blocks=False)  # fmt: skip
 
 
 @lru_cache(maxsize=SIZES_KEPT)

@@ -1,0 +1,85 @@
+"""What one task may ask for: paths, size, space on disk, keys. Settings say how much; knows nothing of the queue."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from upres.errors import DiskFull, FileMissing, InvalidInput, InvalidParameter, PathRefused, TaskTooLarge
+from upres.queue.store import Price
+from upres.settings import Settings
+from upres.tasks import MediaKind
+
+KEY_LENGTH = 200
+MOST_PRIORITY = 100
+# Of a result and of the intermediate file beside it, generously: x264 at CRF 18 writes 0.02 to 0.05 bytes a pixel of
+# film and noise several times that; PNG rarely stays under two bytes a pixel of a photograph.
+BYTES_PER_PIXEL: dict[MediaKind, float] = {"video": 0.2, "image": 3.0}
+
+
+def beneath(path: Path, roots: tuple[Path, ...]) -> Path:
+    """The absolute path without symbolic links, if it lies under one of `roots` (anywhere if there are none).
+
+    Without roots the path stays as the caller wrote it. Raises FileMissing, InvalidInput, PathRefused.
+    """
+    try:
+        path = path.expanduser().absolute()
+        if not roots and path.exists():
+            return path
+        real = Path(os.path.realpath(path, strict=True))
+    except (FileNotFoundError, NotADirectoryError):
+        if roots and not any(_within(Path(os.path.realpath(path)), root) for root in roots):
+            raise _refused(path) from None  # whether it exists is none of the caller's business
+        raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, a loop of links, an unknown ~user
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{path.name!r} cannot be read ({reason})", remedy="check its name and rights") from error
+    if not any(_within(real, root) for root in roots):
+        raise _refused(path)
+    return real
+
+
+def _within(real: Path, root: Path) -> bool:
+    return real.is_relative_to(os.path.realpath(root))
+
+
+def _refused(path: Path) -> PathRefused:
+    return PathRefused(f"{path} lies outside the directories tasks may use",
+                       remedy="upload the file, or add its directory to UPRES_ROOTS on the server")  # fmt: skip
+
+
+def check_key(key: str | None) -> None:
+    """Raises InvalidParameter."""
+    if key is not None and not 0 < len(key) <= KEY_LENGTH:
+        raise InvalidParameter(f"an idempotency key of {len(key)} characters", remedy=f"use 1 to {KEY_LENGTH}")
+
+
+def check_priority(priority: int) -> None:
+    """Raises InvalidParameter."""
+    if abs(priority) > MOST_PRIORITY:
+        raise InvalidParameter(f"priority={priority}", remedy=f"use {-MOST_PRIORITY} to {MOST_PRIORITY}")
+
+
+def check_size(price: Price, settings: Settings) -> None:
+    """Raises TaskTooLarge."""
+    gigapixels = price.frames * price.pixels / 1e9
+    if gigapixels > settings.max_gigapixels:
+        raise TaskTooLarge(
+            f"{price.frames} frames of {price.pixels} pixels are {gigapixels:.3g} gigapixels, the limit is "
+            f"{settings.max_gigapixels:g}", remedy="use a lower resolution or a shorter clip, or raise "
+            "UPRES_MAX_GIGAPIXELS",
+        )  # fmt: skip
+
+
+def check_disk(price: Price, kind: MediaKind, settings: Settings) -> None:
+    """Raises DiskFull if the result would eat into the reserve."""
+    folder = settings.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    free_mb = shutil.disk_usage(folder).free / 1e6
+    need_mb = price.frames * price.pixels * BYTES_PER_PIXEL[kind] / 1e6
+    if free_mb - need_mb < settings.disk_reserve_mb:
+        raise DiskFull(
+            f"{free_mb:.0f} MB are free where outputs go, this result needs about {need_mb:.0f} MB and the reserve is "
+            f"{settings.disk_reserve_mb} MB", remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE",
+        )  # fmt: skip

@@ -1,0 +1,98 @@
+"""Decides from the log of operations alone whether a run kept its promises. Knows no store, no process and no file."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+NOTICE_P99_S = 2.0
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every count but the last five must be 0."""
+
+    lost: int  # acknowledged, and not in the store in the end
+    doubled: int  # keys with more than one task, tasks under no key
+    unfinished: int  # tasks that reached no end, or an end that nobody caused
+    torn: int  # results that are missing, not whole, or not what their last owner published
+    strays: int  # files beside the results
+    completed_twice: int
+    written_by_stale_owners: int  # publications under another token than the last one claimed
+    two_owners: int  # claims of a slot by a process that had already been followed by another
+    notices: int
+    notice_p50_s: float
+    notice_p99_s: float
+    tasks: int
+    most_attempts: int
+
+    @property
+    def kept(self) -> bool:
+        faults = list(asdict(self).values())[:8]
+        return not any(faults) and self.notice_p99_s <= NOTICE_P99_S
+
+
+def judge(events: Sequence[Event], excused: frozenset[str] = frozenset()) -> Verdict:
+    """`excused`: failure codes that the run itself caused, such as disk_full."""
+    by_op: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        by_op[event["op"]].append(event)
+    finals = {event["id"]: event for event in by_op["final"]}
+    acknowledged = {event["id"] for event in by_op["acknowledged"]}
+    keys = Counter(event["key"] for event in finals.values())
+    answers: dict[str, set[str]] = defaultdict(set)
+    for event in by_op["acknowledged"]:
+        answers[event["key"]].add(event["id"])
+    sent = {event["key"] for event in by_op["submit"]}
+    notices = sorted(event["seconds"] for event in by_op["noticed"])
+    return Verdict(
+        lost=len(acknowledged - finals.keys()),
+        doubled=sum(count > 1 for count in keys.values()) + sum(len(ids) > 1 for ids in answers.values())
+        + len(keys.keys() - sent) + len(sent - keys.keys()),
+        unfinished=sum(not _ended_well(event, excused) for event in finals.values()),
+        torn=sum(not event["whole"] for event in finals.values() if event["state"] == "completed")
+        + _unlike_published(by_op["publish"], finals),
+        strays=len(by_op["stray"]),
+        completed_twice=sum(count > 1 for count in Counter(event["id"] for event in by_op["completed"]).values()),
+        written_by_stale_owners=_stale(events), two_owners=_returns(by_op["claim"]),
+        notices=len(notices), notice_p50_s=_quantile(notices, 0.5), notice_p99_s=_quantile(notices, 0.99),
+        tasks=len(finals), most_attempts=max((event["attempt"] for event in by_op["claim"]), default=0),
+    )  # fmt: skip
+
+
+def _ended_well(final: Event, excused: frozenset[str]) -> bool:
+    return final["state"] == "completed" or (final["state"] == "failed" and final["code"] in excused)
+
+
+def _unlike_published(published: Sequence[Event], finals: dict[str, Event]) -> int:
+    last = {event["id"]: event["sha"] for event in published}
+    return sum(final["state"] == "completed" and last.get(task) != final["sha"] for task, final in finals.items())
+
+
+def _stale(events: Sequence[Event]) -> int:
+    """Claims and publications are logged a moment after they happen, but a token never counts down."""
+    highest: Counter[str] = Counter()
+    stale = 0
+    for event in events:
+        if event["op"] in ("claim", "publish", "completed"):
+            stale += event["token"] < highest[event["id"]]
+            highest[event["id"]] = max(highest[event["id"]], event["token"])
+    return stale
+
+
+def _returns(claims: Sequence[Event]) -> int:
+    """A slot's claims must be runs of one process after the other: whoever was followed never claims again."""
+    returns = 0
+    slots = sorted({event["slot"] for event in claims})
+    for slot in slots:
+        owners = [pid for pid, _ in groupby(event["pid"] for event in claims if event["slot"] == slot)]
+        returns += len(owners) - len(set(owners))
+    return returns
+
+
+def _quantile(values: Sequence[float], q: float) -> float:
+    return values[min(len(values) - 1, int(q * len(values)))] if values else 0.0
