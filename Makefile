@@ -7,10 +7,10 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check bench chaos serve clean
+.PHONY: help setup demo test check bench bench-gpu chaos serve clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## make .venv and install Upres with its pinned dependencies
 
@@ -33,6 +33,9 @@ check: setup ## lint and types alone
 
 bench: setup ## speed against a baseline run side by side: prints ratios
 	$(BIN)/python -m tests.bench
+
+bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted work; OPTIONS="--parts …"
+	$(BIN)/python -m tests.bench.gpu $(OPTIONS)
 
 chaos: setup ## kill submitters and workers at random and check that nothing is lost
 	$(BIN)/python -m tests.chaos

@@ -37,6 +37,7 @@ class Settings:
     max_attempts: int
     wait_cap_s: float
     threads: int
+    kernels: str
     token: str = field(repr=False)
     roots: tuple[Path, ...]
     max_queued: int
@@ -104,6 +105,15 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
     return read
 
 
+def _one_of(*known: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        if text not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return text
+
+    return read
+
+
 def _fixed(value: object) -> Callable[[dict[str, object]], object]:
     return lambda _: value
 
@@ -157,6 +167,8 @@ SETTINGS: tuple[Setting, ...] = (
             "longest single wait_for_task of an MCP client, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("kernels", "UPRES_KERNELS", _one_of("plain", "fused", "fp8"), _fixed("plain"), "plain",
+            "on a GPU: `fused` passes in Triton, or `fp8` with 8-bit products besides; neither has run on one yet"),
     Setting("token", TOKEN, _secret, _fixed(""), "none",
             "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
             secret=True),

@@ -6,6 +6,7 @@ Frames are `T C H W`. As pixels they are in [0, 1]; models take and give [-1, 1]
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from upres.restore.plan import Size
+if TYPE_CHECKING:
+    from upres.restore.plan import Size
 
 
 def to_pixels(frames: NDArray[np.uint8], device: torch.device) -> Tensor:

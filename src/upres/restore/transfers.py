@@ -57,7 +57,7 @@ class Transfers:
         self._device = device
         self._cuda = device.type == "cuda"
         if self._cuda:
-            self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self._up, self._down = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def up(self, frames: NDArray[Any]) -> Arriving:
         here = torch.from_numpy(np.require(frames, requirements="W"))
@@ -82,6 +82,6 @@ class Transfers:
 
 def _after(stream: torch.cuda.Stream) -> torch.cuda.Event:
     """blocking: who waits for it sleeps instead of spinning."""
-    event = torch.cuda.Event(blocking=True)
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     event.record(stream)
     return event

@@ -21,6 +21,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from upres.models.kernels.blocks import AMPERE, HOPPER
 from upres.models.kernels.fused import blocks, convolution, frame_norm, heads, rows, softmax
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may have (CUDA programming guide, table of features)
@@ -86,7 +87,7 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
                                            {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip
     yield "softmax", Case(softmax._softmax, {"scores": "fp32", "out": "bf16"}, {"B": softmax.BLOCK}, 8)
     yield from _transformer(capability)
-    for tuning in (blocks.HOPPER, blocks.AMPERE):
+    for tuning in (HOPPER, AMPERE):
         pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
         yield f"attention {tuning.keys}", Case(
             blocks._attend, pointers, {"DIM": 128, "KEYS": tuning.keys, "BLOCK": 128}, tuning.warps, tuning.stages,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from upres.models.flashvsr.sparse_attention import masked
-from upres.models.kernels.blocks import attend_in_blocks, key_lists
+from upres.models.kernels.blocks import Tuning, attend_in_blocks, key_lists
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3}  # the interpreter cannot multiply matrices of bfloat16
 
@@ -20,7 +20,6 @@ def some_mask(heads: int, queries: int, keys: int) -> torch.Tensor:
 def test_only_chosen_blocks_are_seen_and_none_gives_zeros(
     fused: None, dtype: torch.dtype, keys_at_a_time: int
 ) -> None:
-    from upres.models.kernels.fused.blocks import Tuning
     from upres.models.kernels.fused.blocks import attend_in_blocks as kernel
 
     generator = torch.Generator().manual_seed(1)

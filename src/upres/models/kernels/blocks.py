@@ -5,10 +5,23 @@ Its twin, which computes every score and drops the unwanted ones, is models/flas
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 BLOCK = 128  # queries, and keys
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    keys: int  # at a time; divides a block
+    warps: int
+    stages: int  # of loads under way
+
+
+HOPPER = Tuning(keys=128, warps=8, stages=2)
+AMPERE = Tuning(keys=64, warps=8, stages=2)
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

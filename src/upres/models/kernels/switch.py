@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -12,16 +12,21 @@ from torch import Tensor
 from upres.errors import InvalidSetting
 
 Mode = Literal["plain", "fused", "fp8"]  # fp8: fused, and matrix products of 8-bit floats where a kernel has them
+FP8_CAPABILITY = (8, 9)  # Ada, Hopper
 
 _mode: Mode = "plain"
 
 
-def use(mode: Mode) -> Mode:
-    """For this process, from now on. Returns what it was. Raises InvalidSetting if fused kernels cannot be had."""
+def use(mode: str) -> Mode:
+    """A Mode, for this process, from now on. Returns what it was. Raises InvalidSetting if it cannot be had here."""
     global _mode
+    if mode not in get_args(Mode):
+        raise InvalidSetting(f"kernels {mode!r} are unknown", remedy=f"use one of {', '.join(get_args(Mode))}")
     if mode != "plain" and find_spec("triton") is None:
         raise InvalidSetting(f"kernels {mode!r} need Triton", remedy="use `plain`, or a torch that comes with Triton")
-    before, _mode = _mode, mode
+    if mode == "fp8" and torch.cuda.is_available() and torch.cuda.get_device_capability() < FP8_CAPABILITY:
+        raise InvalidSetting(f"{torch.cuda.get_device_name()} cannot multiply 8-bit floats", remedy="use `fused`")
+    before, _mode = _mode, cast(Mode, mode)
     return before
 
 

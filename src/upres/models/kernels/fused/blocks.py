@@ -6,26 +6,14 @@ Weights are not divided until the end; the largest score so far is kept and what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 128
+from upres.models.kernels.blocks import AMPERE, BLOCK, HOPPER, Tuning
+
 LOG2_E = 1.4426950408889634
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    keys: int  # at a time; divides a block
-    warps: int
-    stages: int  # of loads under way
-
-
-HOPPER = Tuning(keys=128, warps=8, stages=2)
-AMPERE = Tuning(keys=64, warps=8, stages=2)
 
 
 @triton.jit
