@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from upres.models.kernels.heads import turned
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
+from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.rope import Rope
 from upres.models.seedvr2.windows import Layout
 

@@ -13,6 +13,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "upres"
 COMMON = {"errors", "tasks", "version"}
 
+MODEL_PARTS = {"models.restorer", "models.limits", "models.placement", "models.offload", "models.attention",
+               "models.weights"}  # fmt: skip
+
 # room -> the rooms it may import (besides itself and COMMON); the longest matching prefix names a module's room
 ARROWS: dict[str, set[str]] = {
     "__init__": {"engine"},
@@ -23,27 +26,31 @@ ARROWS: dict[str, set[str]] = {
     "fleet": {"queue", "settings"},
     "media": set(),
     "restore.plan": {"models.limits"},
-    "restore": {"restore.plan", "models.restorer", "models.limits", "media"},
+    "restore.memory": {"restore.plan", "models.placement", "models.seedvr2.config", "models.seedvr2.footprint"},
+    "restore": {"restore.plan", "restore.memory", "models.restorer", "models.limits", "models.placement", "media"},
     "models": set(), "models.limits": set(),
-    "models.restorer": {"models.limits"},
-    "models.kernels": set(),
+    "models.placement": set(), "models.kernels": set(),
+    "models.restorer": {"models.limits", "models.placement"},
     "models.attention": {"models.kernels"}, "models.weights": {"models.kernels"},
+    "models.offload": {"models.placement"},
     "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
-    "models.compact": {"models.restorer", "models.limits", "models.attention", "models.weights"},
-    "models.seedvr2": {"models.restorer", "models.limits", "models.attention", "models.weights", "models.kernels"},
-    "models.flashvsr": {"models.restorer", "models.limits", "models.attention", "models.weights", "models.kernels"},
-    "worker": {"restore", "restore.plan", "queue", "catalog", "settings", "models.restorer", "models.kernels",
+    "models.compact": MODEL_PARTS,
+    "models.seedvr2": MODEL_PARTS | {"models.kernels"},
+    "models.flashvsr": MODEL_PARTS | {"models.kernels"},
+    "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
+               "models.kernels",
                "limits"},
     "limits": {"queue", "settings"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "settings", "remote",
-               "limits"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
+               "settings", "remote", "limits"},
     "remote": {"settings", "engine"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
     "surfaces": {"engine", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "models.limits", "worker.process", "worker.loop", "worker.sealed")
+TORCH_FREE = ("restore.plan", "restore.memory", "models.limits", "models.placement", "models.seedvr2.config",
+              "models.seedvr2.footprint", "worker.process", "worker.loop", "worker.sealed")  # fmt: skip
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
@@ -93,7 +100,8 @@ def test_torch_lives_only_in_worker_restore_and_models(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["upres", "upres.surfaces.mcp", "upres.surfaces.asgi", "upres.surfaces.cli",
-                                    "upres.engine", "upres.doctor", "upres.surfaces.cli_weights"])  # fmt: skip
+                                    "upres.engine", "upres.doctor", "upres.surfaces.cli_weights",
+                                    "upres.restore.memory"])  # fmt: skip
 def test_front_ends_never_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,9 +18,8 @@ from upres.errors import (
     UnsupportedMedia,
     WorkerFailed,
 )
-from upres.fleet.keeper import WORKER_MODULE
 from upres.fleet.slots import gpu_memory
-from upres.fleet.supervisor import Supervisor
+from upres.fleet.supervisor import WORKER_MODULE, Supervisor
 from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.media.probe import MediaInfo, probe
 from upres.media.stills import still

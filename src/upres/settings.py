@@ -47,6 +47,7 @@ class Settings:
     keep_outputs_days: float
     keep_uploads_days: float
     keep_gb: float
+    vram_limit_mb: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -190,6 +191,8 @@ SETTINGS: tuple[Setting, ...] = (
             "days after which uploads of finished tasks are deleted; 0 keeps them"),
     Setting("keep_gb", "UPRES_KEEP_GB", _number_from(0, float), _fixed(0.0), "0",
             "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
+    Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
+            "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

@@ -1,4 +1,4 @@
-"""The keeper and real workers on real torch, with models that hang, kill their process, or fail as a broken GPU does."""
+"""The keeper and real workers on real torch, with models that hang, kill their process, or fail as broken GPUs do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upres.engine import LocalEngine
 from upres.surfaces.views import Gpu
 from upres.tasks import Task, TaskSpec, TaskState
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def bad_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def arena(tmp_path: Path, bad_models: None) -> Arena:
     make_video(tmp_path / "clip.mp4", frames=6, size="32x24", sound=False)
-    return Arena.make(tmp_path, paper=False, UPRES_STALL_TIMEOUT="2", UPRES_MAX_ATTEMPTS="2", UPRES_QUARANTINE="600")
+    return Arena.make(tmp_path, paper=False, UPRES_STALL_TIMEOUT="3", UPRES_MAX_ATTEMPTS="2", UPRES_QUARANTINE="600")
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import torch
 from seedvr2_recorded import TINY
 from upres.errors import WeightsInvalid
 from upres.models.seedvr2.checkpoint import Kind, dit_config, load_dit, load_vae, recognise, vae_config
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
-from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, DitConfig, VaeConfig
+from upres.models.seedvr2.dit import Dit
+from upres.models.seedvr2.vae import VideoVae
 
 CPU = torch.device("cpu")
 

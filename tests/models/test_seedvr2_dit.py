@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from seedvr2_recorded import TINY, run_dit, table, tensors, text_angles, tiny_dit, turned_by, video_angles
 from upres.models.attention import attend
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Block, Dit, DitConfig
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig
+from upres.models.seedvr2.dit import Block, Dit
 from upres.models.seedvr2.modulation import leave
 from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope
-from upres.models.seedvr2.windows import Grid, Layout, window_layout, window_spans
+from upres.models.seedvr2.spans import Grid, window_spans
+from upres.models.seedvr2.windows import Layout, window_layout
 
 pytestmark = pytest.mark.usefixtures("small_tensors")
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from seedvr2_recorded import tensors, tiny_dit
+from upres.models.placement import Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.batches import Recipe
+from upres.models.seedvr2.config import TINY_VAE
 from upres.models.seedvr2.latents import LatentWindows, fade
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.sampler import draw_noise
-from upres.models.seedvr2.tiling import Tiling
-from upres.models.seedvr2.vae import TINY_VAE, VideoVae
+from upres.models.seedvr2.vae import VideoVae
 
 pytestmark = pytest.mark.usefixtures("small_tensors")
 
@@ -33,7 +35,7 @@ def restorer() -> SeedVr2Restorer:
 
 
 def spec(window: int = 5, seed: int = 42) -> StreamSpec:
-    return StreamSpec(HEIGHT, WIDTH, HEIGHT, WIDTH, seed, window, "off", "high")
+    return StreamSpec(HEIGHT, WIDTH, HEIGHT, WIDTH, seed, window, "auto", "high")
 
 
 def clip(frames: int, seed: int = 0) -> Tensor:
@@ -163,18 +165,12 @@ def test_a_single_shared_latent_becomes_the_mean_and_more_of_them_a_slope() -> N
     assert fade(zeros, ones).flatten().tolist() == [0.25, 0.5, 0.75]
 
 
-@pytest.mark.parametrize(("tiling", "tile"), [("auto", 768), ("on", 768), ("off", None)])
-def test_on_a_cpu_frames_are_cut_unless_told_not_to(restorer: SeedVr2Restorer, tiling: str, tile: int | None) -> None:
-    found = restorer.tiling(StreamSpec(1088, 1920, 1088, 1920, 0, 5, tiling, "medium"))  # type: ignore[arg-type]
-    assert found == (None if tile is None else Tiling((tile, tile), (tile // 8, tile // 8)))
-
-
 @pytest.mark.parametrize("mode", ["open_batches", "open_shots"])
 def test_a_frame_longer_than_a_tile_is_cut_in_both_modes(restorer: SeedVr2Restorer, mode: str) -> None:
     frames = torch.rand(1, 3, 16, 528, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole, cut, larger = (
-        through(getattr(restorer, mode)(StreamSpec(16, 528, 16, 528, 0, 5, tiling, quality)), frames)
-        for tiling, quality in (("off", "low"), ("on", "low"), ("on", "high"))
+        through(getattr(restorer, mode)(replace(spec(), input_height=16, input_width=528, placement=placement)), frames)
+        for placement in (Placement(), Placement(tile=512), Placement(tile=1024))
     )
     assert not torch.equal(whole, cut)
     assert torch.equal(whole, larger)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from upres.models.seedvr2.causal import Memory
+from upres.models.seedvr2.config import TINY_VAE
 from upres.models.seedvr2.upsample import Upsample
-from upres.models.seedvr2.vae import TINY_VAE, VideoVae
+from upres.models.seedvr2.vae import VideoVae
 
 pytestmark = pytest.mark.usefixtures("small_tensors")
 

@@ -97,6 +97,7 @@ class Spy:
     """A restorer that is given the recorded settings and noise, and keeps what passes between its networks."""
 
     limits = FLASHVSR
+    footprint = None
     device = CPU
 
     def __init__(self, restorer: FlashVsrRestorer, case: Case) -> None:

@@ -11,10 +11,11 @@ from tests.seedvr2_recorded import text_angles, turned_by, video_angles
 from torch import Tensor, nn
 
 from upres.models.seedvr2.causal import Memory
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Block, Dit, DitConfig
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig, VaeConfig
+from upres.models.seedvr2.dit import Block, Dit
 from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope
-from upres.models.seedvr2.tiling import Tiling
-from upres.models.seedvr2.vae import VaeConfig, VideoVae
+from upres.models.seedvr2.tiles import Tiling
+from upres.models.seedvr2.vae import VideoVae
 from upres.models.seedvr2.windows import Layout, window_layout
 
 from .recording import Check, NotUnderstood, Recording, distance

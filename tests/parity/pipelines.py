@@ -12,7 +12,7 @@ from torch import Tensor
 from upres.models.limits import SEEDVR2
 from upres.models.restorer import StreamSpec
 from upres.models.seedvr2.batches import BatchStream, Recipe
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
 from upres.models.seedvr2.noise import PIXEL_SEED_OFFSET, Noise, SeededNoise
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.sampler import condition, sample
@@ -65,6 +65,7 @@ class Spy:
     """A restorer in batch mode, for the recorded recipe; keeps what its stream gave, and may add an error to it."""
 
     limits = SEEDVR2
+    footprint = None
     device = CPU
 
     def __init__(self, parts: Parts, recording: Recording, error: float = 0.0) -> None:

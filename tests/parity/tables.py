@@ -8,7 +8,7 @@ from typing import Any
 from upres.models.seedvr2.blend import fade_out
 from upres.models.seedvr2.fill import extended, on_grid
 from upres.models.seedvr2.sampler import shifted_timestep
-from upres.models.seedvr2.windows import window_spans
+from upres.models.seedvr2.spans import window_spans
 from upres.restore.plan import Size, enlargement
 
 from .lead_in import preceded

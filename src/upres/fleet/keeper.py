@@ -1,6 +1,6 @@
 """Starts one slot's worker, watches it from outside, and sees to what it leaves behind when it dies.
 
-    python -m upres.fleet.keeper --slot cpu
+    python -m upres.fleet.keeper --slot cpu --worker upres.worker.process
 
 A process of its own without torch or CUDA: what hangs, poisons or kills a worker cannot reach it, and a crash is
 noticed the moment it happens, whether or not any client still looks. It waits for the worker's end, ends it when it
@@ -33,7 +33,6 @@ from upres.queue.store import TaskStore
 from upres.queue.workers import WorkerTable
 from upres.settings import Settings
 
-WORKER_MODULE = "upres.worker.process"
 PULSE_S = 1.0
 POLL_S = 0.1
 TERM_PATIENCE_S = 10.0  # between SIGTERM and SIGKILL
@@ -45,7 +44,7 @@ log = logging.getLogger("upres.keeper")
 class Keeper:
     """Build it only while holding the slot's keeper lock."""
 
-    def __init__(self, settings: Settings, slot: str, worker_module: str = WORKER_MODULE) -> None:
+    def __init__(self, settings: Settings, slot: str, worker_module: str) -> None:
         self._settings, self._slot, self._worker_module = settings, slot, worker_module
         database = Database(settings.data_dir / "upres.sqlite3")
         self._store, self._workers = TaskStore(database), WorkerTable(database)
@@ -177,7 +176,7 @@ class Keeper:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="start and watch the worker of one device while there are tasks")
     parser.add_argument("--slot", required=True, help="cpu, or gpu-<uuid>")
-    parser.add_argument("--worker", default=WORKER_MODULE, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", required=True, metavar="MODULE", help="what runs the tasks")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format=f"%(asctime)s {options.slot} keeper %(process)d %(levelname)s %(message)s")  # fmt: skip

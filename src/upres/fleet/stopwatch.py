@@ -5,6 +5,7 @@ from __future__ import annotations
 from upres.queue.workers import Pulse
 
 FIRST_FRAME_FACTOR = 4  # loading 16 GB, compiling kernels and a first window take longer than any later step
+START_S = 300.0  # a busy machine may take minutes to import torch; without a task, less than this means nothing
 LONGEST_STEP_FACTOR = 20  # a task's own longest step so far says what is slow for it
 
 
@@ -31,4 +32,6 @@ class Stopwatch:
         allowed_s = max(self._limit_s, LONGEST_STEP_FACTOR * self._longest_step_s)
         if pulse.frames_done == 0:
             allowed_s *= FIRST_FRAME_FACTOR
+        if pulse.task_id is None:
+            allowed_s = max(allowed_s, START_S)
         return still_s if still_s > allowed_s else None

@@ -21,7 +21,6 @@ from filelock import Timeout
 
 from upres.errors import GpuBusy, WorkerFailed
 from upres.fleet.janitor import Janitor
-from upres.fleet.keeper import WORKER_MODULE
 from upres.fleet.slots import Slot, find_slots
 from upres.queue.exits import EX_OUTDATED
 from upres.queue.locks import is_held, keeper_lock, slot_lock
@@ -31,6 +30,7 @@ from upres.settings import TOKEN, Settings
 from upres.version import __version__
 
 KEEPER_MODULE = "upres.fleet.keeper"
+WORKER_MODULE = "upres.worker.process"
 START_GRACE_S = 10.0  # a started keeper takes its lock within this, or another may be started
 OUTDATED_S = 60.0  # how long this version leaves a queue alone whose next task needs a newer one
 EXIT_PATIENCE_S = 10.0

@@ -17,7 +17,8 @@ from upres.models.kernels.switch import fused
 # q, k, v: (rows, heads, head_dim), the sequences one after the other; lengths of the sequences, adding up to rows.
 Kernel = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 # cuDNN's takes 0.6 of flash's time on an H100 at windows of 463 to 1273 rows; the others are for what it refuses
-FASTEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+FASTEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION,
+                 SDPBackend.MATH]  # fmt: skip
 SCORES_AT_ONCE = 2**27  # 512 MB in float32
 
 

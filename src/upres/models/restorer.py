@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from upres.models.limits import Limits
+from upres.models.placement import AT_ONCE, Footprint, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class StreamSpec:
     sparse_ratio: float = 2.0
     local_range: int = 11
     kv_ratio: float = 3.0
+    placement: Placement = AT_ONCE  # how little of it may be on the device at once
 
 
 class Stream(Protocol):
@@ -47,6 +49,10 @@ class Restorer(Protocol):
 
     limits: Limits
     device: torch.device
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What it needs for a clip, or None: then it always gets by."""
 
     def open(self, spec: StreamSpec) -> Stream: ...
 

@@ -128,7 +128,7 @@ def _match_ranks(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _middle_ranks(ordered: Tensor) -> Tensor:
-    """For each element of a sorted tensor, the index of the middle one among its equals. Nothing waits for the device."""
+    """For each element of a sorted tensor, the index of the middle one among its equals; no wait for the device."""
     count = len(ordered)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=begins[1:])

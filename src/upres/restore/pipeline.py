@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,12 @@ from upres.media.encode import FrameWriter, mux
 from upres.media.images import read_image, write_png
 from upres.media.probe import MediaInfo, probe
 from upres.models.limits import Limits
-from upres.models.restorer import Restorer, StreamSpec
+from upres.models.placement import Placement
+from upres.models.restorer import Restorer, Stream, StreamSpec
 from upres.restore.alpha import guided_alpha
 from upres.restore.color import correct
+from upres.restore.descent import Descending, Descent
+from upres.restore.memory import Work
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.stages import ReadAhead, WriteBehind
 from upres.restore.tensors import crop, enlarge, middle, pad, pad_black, to_bytes, to_model, to_pixels
@@ -41,24 +44,29 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def restore(spec: TaskSpec, restorer: Restorer, output: Path, report: Report) -> Outcome:
+def restore(
+    spec: TaskSpec, restorer: Restorer, output: Path, report: Report, room_bytes: int | None = None
+) -> Outcome:
     """Writes the restored file to `output`. Whatever is raised, no file is left and no process runs on.
 
-    Raises FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what `report`
-    and the model raise.
+    room_bytes: what may be used of the device's memory, weights included; None: whatever there is.
+    Raises OutOfMemory, FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what
+    `report` and the model raise.
     """
     info = probe(Path(spec.input_path))
     plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits)
+    descent = _descent(plan, spec, restorer, room_bytes)
     make = _restore_image if info.kind == "image" else _restore_video
     try:
-        return make(info, plan, spec, restorer, output, report)
+        outcome = make(info, plan, spec, restorer, output, report, descent)
+        return replace(outcome, warnings=(*outcome.warnings, *descent.warnings))
     except BaseException:
         output.unlink(missing_ok=True)
         raise
 
 
 def _restore_video(
-    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
+    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report, descent: Descent
 ) -> Outcome:
     picture = output.with_name(output.name + ".picture.mp4")
     done = _Meter(plan.frames, report)
@@ -70,7 +78,7 @@ def _restore_video(
             ReadAhead(reader) as blocks,
             WriteBehind(writer.write) as sink,
         ):  # fmt: skip
-            for frames in restored(blocks, plan, spec, restorer):
+            for frames in restored(blocks, plan, spec, restorer, descent):
                 sink.put(frames)
                 done.add(len(frames))
         if writer.frames_written != reader.frames_read:
@@ -83,46 +91,54 @@ def _restore_video(
 
 
 def _restore_image(
-    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report
+    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report, descent: Descent
 ) -> Outcome:
     """Alpha is restored like a grey picture, as a clip of its own, unless the model wants it guided by the picture."""
     done = _Meter(1, report)
     image = read_image(info)
     if image.shape[-1] == 4 and restorer.limits.alpha == "restored":
-        (picture,) = restored([image[None, ..., :3]], plan, spec, restorer)
+        (picture,) = restored([image[None, ..., :3]], plan, spec, restorer, descent)
         grey = np.repeat(image[None, ..., 3:], 3, axis=-1)
-        (alpha,) = restored([grey], plan, spec.model_copy(update={"color_correction": "none"}), restorer)
+        plain = spec.model_copy(update={"color_correction": "none"})
+        (alpha,) = restored([grey], plan, plain, restorer, descent)
         picture = np.concatenate([picture, alpha[..., :1]], axis=-1)
     else:
-        (picture,) = restored([image[None]], plan, spec, restorer)
+        (picture,) = restored([image[None]], plan, spec, restorer, descent)
     done.add(1)
     done.phase("finishing")
     write_png(output, np.ascontiguousarray(picture[0]))
     return Outcome(plan.target, 1, (*info.warnings, *plan.notes))
 
 
-def restored(blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Frames]:
+def restored(
+    blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent | None = None
+) -> Iterator[Frames]:
     """Blocks of source frames in, blocks of finished frames out, in order; N in = N out.
 
     Raises MediaFailed if the model breaks that promise.
     """
-    pixels = (enlarge(to_pixels(block, restorer.device), (plan.source,)) for block in blocks)
-    for frames in restored_pixels(pixels, plan, spec, restorer):
+
+    def prepared(block: Frames) -> Tensor:
+        pixels = to_pixels(block, restorer.device)
+        return pixels if spec.preprocess_width is None else enlarge(pixels, (plan.source,))
+
+    for frames in restored_pixels(map(prepared, blocks), plan, spec, restorer, descent):
         yield to_bytes(frames)
 
 
 @torch.inference_mode()
-def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer) -> Iterator[Tensor]:
+def restored_pixels(
+    blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent | None = None
+) -> Iterator[Tensor]:
     """`T C H W`, [0, 1], of the plan's source's size -> `T C H W`, [-1, 1] about, of its target's.
 
     A fourth channel is alpha: it is enlarged along the edges of the restored picture.
     """
-    stream = restorer.open(StreamSpec(
-        input_height=plan.model_input.height, input_width=plan.model_input.width,
-        output_height=plan.model_output.height, output_width=plan.model_output.width,
-        seed=spec.seed, window=plan.window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
-        sparse_ratio=spec.sparse_ratio, local_range=spec.local_range, kv_ratio=spec.kv_ratio,
-    ))  # fmt: skip
+    stream = Descending(
+        _descent(plan, spec, restorer, None) if descent is None else descent, plan.window, plan.block,
+        open=lambda window, placement: _open(plan, spec, restorer, window, placement),
+        prepare=lambda source: _model_input(source[:, :3], plan, restorer.limits),
+    )  # fmt: skip
     waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
 
     def finish(output: Tensor) -> Tensor:
@@ -140,12 +156,26 @@ def restored_pixels(blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restor
 
     for block in blocks:
         waiting.extend(block)
-        for output in stream.push(_model_input(block[:, :3], plan, restorer.limits)):
+        for output in stream.push(block):
             yield finish(output)
     for output in stream.flush():
         yield finish(output)
     if waiting:
         raise MediaFailed(f"the model kept {len(waiting)} frames back")
+
+
+def _open(plan: Plan, spec: TaskSpec, restorer: Restorer, window: int, placement: Placement) -> Stream:
+    return restorer.open(StreamSpec(
+        input_height=plan.model_input.height, input_width=plan.model_input.width,
+        output_height=plan.model_output.height, output_width=plan.model_output.width,
+        seed=spec.seed, window=window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
+        sparse_ratio=spec.sparse_ratio, local_range=spec.local_range, kv_ratio=spec.kv_ratio, placement=placement,
+    ))  # fmt: skip
+
+
+def _descent(plan: Plan, spec: TaskSpec, restorer: Restorer, room_bytes: int | None) -> Descent:
+    work = Work(plan, spec.vae_tiling, spec.vae_quality, spec.color_correction)
+    return Descent(work, restorer, room_bytes)
 
 
 def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
@@ -154,11 +184,9 @@ def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
         return to_model(padding(source, plan.model_input))
     return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
 
-
 def _style(source: Tensor, plan: Plan) -> Tensor:
     """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
     return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
-
 
 class _Meter:
     """Counts finished frames and reports them."""

@@ -79,11 +79,18 @@ def enlargement(source: Size, resolution: int, longest: int = 0) -> tuple[Size, 
 
 
 def prepared(source: Size, spec: TaskSpec) -> Size:
-    """`preprocess_width` wide, as high as the aspect asks, in whole pairs of lines; rounded as ffmpeg's scale=W:-2."""
+    """`preprocess_width` wide, as high as the aspect asks, in whole pairs of lines; rounded as ffmpeg's scale=W:-2.
+
+    Raises InvalidParameter.
+    """
     width = spec.preprocess_width
     if width is None:
         return source
-    return Size(max(2, (width * source.height + source.width) // (2 * source.width) * 2), width)
+    size = Size(max(2, (width * source.height + source.width) // (2 * source.width) * 2), width)
+    if size.height > MAX_SIDE:
+        raise InvalidParameter(f"preprocess_width={width} makes {source} into {size}",
+                               remedy=f"no side may exceed {MAX_SIDE}; use a smaller one")  # fmt: skip
+    return size
 
 
 def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
@@ -93,9 +100,12 @@ def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
     """
     size = kept(resizing(source, spec)[-1], spec)
     target = size.even() if kind == "video" else size
+    if not size.pixels:
+        raise InvalidParameter(f"{source} becomes {resizing(source, spec)[-1]}, which is cut to {size}: nothing",
+                               remedy="use preserve_aspect_ratio=true, or a larger scale or preprocess_width")
     if not target.pixels:
-        raise InvalidParameter(f"{source} becomes {resizing(source, spec)[-1]}, which has no {CUT_MULTIPLE} pixels to "
-                               "keep", remedy="use preserve_aspect_ratio=true, or a larger scale or preprocess_width")
+        raise InvalidParameter(f"{source} becomes {size}: a video has 2 lines and columns at least",
+                               remedy="use a larger scale or resolution")  # fmt: skip
     if max(target.height, target.width) > MAX_SIDE:
         short, long = min(source.height, source.width), max(source.height, source.width)
         if spec.scale is None:

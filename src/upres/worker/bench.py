@@ -28,7 +28,7 @@ class TorchBench:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._settings = settings
-        self._residency = Residency(Catalog(settings.model_dir), device)
+        self._residency = Residency(Catalog(settings.model_dir), device, settings.vram_limit_mb)
 
     @property
     def model(self) -> str | None:
@@ -42,7 +42,7 @@ class TorchBench:
     def restore(self, claim: Claim, report: Callable[[Progress], None]) -> Finished:
         restorer = self._residency.load(claim.task.model)
         with sealed(claim, self._settings) as safe:
-            return run_task(safe, restorer, self._settings, self.name, report)
+            return run_task(safe, restorer, self._settings, self.name, report, self._residency.room_bytes)
 
     def drop(self) -> None:
         self._residency.drop()

@@ -1,19 +1,23 @@
-"""What is on the device: at most one model. Knows nothing of tasks or queues."""
+"""What is on the device, and how much may be: at most one model. Knows nothing of tasks or queues."""
 
 from __future__ import annotations
 
 import gc
 
+import psutil
 import torch
 
 from upres.catalog import COMPACT, Catalog, download_command
 from upres.errors import WeightsInvalid
 from upres.models.restorer import Restorer
+from upres.restore.memory import MB, room_bytes
 
 
 class Residency:
-    def __init__(self, catalog: Catalog, device: torch.device) -> None:
+    def __init__(self, catalog: Catalog, device: torch.device, limit_mb: int = 0) -> None:
+        """limit_mb: of the device's memory, 0 for all of it. A GPU's allocator is held to it."""
         self.device = device
+        self.room_bytes = _room_bytes(device, limit_mb)
         self.name: str | None = None
         self._catalog = catalog
         self._restorer: Restorer | None = None
@@ -39,3 +43,12 @@ class Residency:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _room_bytes(device: torch.device, limit_mb: int) -> int:
+    if device.type != "cuda":
+        return room_bytes(psutil.virtual_memory().total, limit_mb, on_gpu=False)
+    total = torch.cuda.get_device_properties(device).total_memory
+    if 0 < limit_mb * MB < total:
+        torch.cuda.set_per_process_memory_fraction(limit_mb * MB / total, device)
+    return room_bytes(total, limit_mb, on_gpu=True)

@@ -19,12 +19,14 @@ from upres.worker.loop import Finished
 MAX_STEM = 80  # characters of the input's name kept in a generated name
 
 
-def run_task(claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report) -> Finished:
+def run_task(
+    claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report, room_bytes: int
+) -> Finished:
     """Raises what the pipeline raises. On any exception no file of this attempt is left."""
     task, began = claim.task, time.monotonic()
     assert task.started_at is not None  # the claim set it
     part = _part_path(claim, settings)
-    outcome = restore(task.spec, restorer, part, report)
+    outcome = restore(task.spec, restorer, part, report, room_bytes)
     seconds = time.monotonic() - began
     final = _final_path(task, outcome.size, seconds, settings)
     result = Result(

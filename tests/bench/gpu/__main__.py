@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-
 from tests.bench.gpu import attention, clips, reference
 from tests.bench.gpu.networks import computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
 from tests.bench.gpu.timing import Ceilings, ceilings
+
 from upres.models.kernels import switch
 
 PARTS = ("ceilings", "check", "phases", "clip", "growth", "sparse")
@@ -65,8 +65,9 @@ class Bench:
     def ceilings(self) -> None:
         self.limits = ceilings(self.device, 256 if self.options.tiny else 8192)
         self.results["ceilings"] = asdict(self.limits)
-        self.say(f"ceilings: bf16 {self.limits.half_flops / 1e12:.0f} TFLOP/s, fp8 {self.limits.fp8_flops / 1e12:.0f}, "
-                 f"copy {self.limits.copied_bytes / 1e12:.2f} TB/s, bus {self.limits.bus_bytes / 1e9:.0f} GB/s")  # fmt: skip
+        top = self.limits
+        self.say(f"ceilings: bf16 {top.half_flops / 1e12:.0f} TFLOP/s, fp8 {top.fp8_flops / 1e12:.0f}, "
+                 f"copy {top.copied_bytes / 1e12:.2f} TB/s, bus {top.bus_bytes / 1e9:.0f} GB/s")  # fmt: skip
 
     def check(self) -> bool:
         good = True

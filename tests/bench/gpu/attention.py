@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from tests.bench.gpu.timing import timed
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tests.bench.gpu.timing import timed
 from upres.models.flashvsr.sparse_attention import flex, masked
 from upres.models.kernels.blocks import AMPERE, HOPPER, Tuning, key_lists
 
@@ -53,26 +54,29 @@ def right(device: torch.device, say: Callable[[str], None], *, tiny: bool) -> bo
 def measured(device: torch.device, *, tiny: bool) -> Iterator[dict[str, Any]]:
     if device.type != "cuda":
         return
+    for step, sizes in STEPS.items():
+        q, k, v, mask = _given(*sizes, device)
+        scores = BLOCK * BLOCK * HEADS
+        for name, way in _ways(q, k, v, mask).items():
+            pairs = sizes[0] * sizes[1] if name == "dense" else int(mask.sum()) / HEADS
+            seconds = timed(way, device, 20).seconds
+            yield {"step": step, "way": name, "seconds": seconds, "flops": 4 * DIM * scores * pairs}
+
+
+def _ways(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> dict[str, Callable[[], object]]:
     from upres.models.kernels.fused.blocks import attend_in_blocks
 
-    for step, (queries, keys, keep) in STEPS.items():
-        q, k, v, mask = _given(queries, keys, keep, device)
-        pairs = int(mask.sum()) * BLOCK * BLOCK
-        lists = key_lists(mask)
-        whole = [rearrange(x, "s h d -> 1 h s d") for x in (q, k, v)]
+    lists = key_lists(mask)
+    whole = [rearrange(x, "s h d -> 1 h s d") for x in (q, k, v)]
 
-        def dense(whole: list[Tensor] = whole) -> Tensor:
-            with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
-                return F.scaled_dot_product_attention(*whole)
+    def dense() -> Tensor:
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
+            return F.scaled_dot_product_attention(*whole)
 
-        ways: dict[str, Callable[[], object]] = {
-            name: lambda tuning=tuning: attend_in_blocks(q, k, v, *lists, tuning) for name, tuning in TUNINGS.items()
-        }
-        ways |= {"flex": lambda: flex(q, k, v, mask), "dense": dense, "lists alone": lambda: key_lists(mask)}
-        for name, way in ways.items():
-            seconds = timed(way, device, 20).seconds
-            flops = 4 * DIM * (HEADS * queries * keys * BLOCK * BLOCK if name == "dense" else pairs)
-            yield {"step": step, "way": name, "seconds": seconds, "flops": flops}
+    ways: dict[str, Callable[[], object]] = {
+        name: partial(attend_in_blocks, q, k, v, *lists, tuning) for name, tuning in TUNINGS.items()
+    }
+    return ways | {"flex": partial(flex, q, k, v, mask), "dense": dense, "lists alone": partial(key_lists, mask)}
 
 
 def line(row: dict[str, Any]) -> str:

@@ -7,16 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, TINY_VAE, DitConfig
+from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.rope import CentredRope, CountedRope
-from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
-from upres.models.weights.linear import Linear
+from upres.models.seedvr2.vae import VideoVae
 
 SPREAD = 0.02  # of random weights
 TEXT_LENGTH = 58
 CONFIGS = {"3b": SEEDVR2_3B, "7b": SEEDVR2_7B}
-TINY_VAE = VaeConfig(channels=(8, 16, 24, 24), norm_groups=4)
 
 
 def computing_type(device: torch.device) -> torch.dtype:
@@ -67,9 +66,6 @@ def fill(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 
 def as_type(parts: Parts, dtype: torch.dtype) -> Parts:
     """The same weights, in another type; in place."""
-    for module in parts.dit.modules():
-        if isinstance(module, Linear):
-            module.eight_bits = None
     return Parts(parts.dit.to(dtype), parts.vae.to(dtype), parts.text.to(dtype), dtype)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from upres.models.kernels.fp8 import product, quantised
+from upres.models.kernels.fp8 import product, rounded
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def ceilings(device: torch.device, size: int = 8192) -> Ceilings:
     half = 2 * size**3 / _sustained(lambda: a @ b, device)
     eight = 0.0
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
-        x, y = quantised(a), quantised(b)
+        x, y = rounded(a), rounded(b)
         eight = 2 * size**3 / _sustained(lambda: product(x, y, None), device)
     block = torch.empty(16 * size * size, dtype=torch.uint8, device=device)
     target = torch.empty_like(block)

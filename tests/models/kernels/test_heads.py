@@ -25,7 +25,10 @@ def turns(first: int, second: int, frequencies: int) -> Turns:
     table = torch.stack((angles.cos(), angles.sin()), dim=-1)
     places = torch.randint(0, 9, (first + 2 * second, 3), generator=generator)
     rows = torch.cat((torch.randperm(first, generator=generator), torch.arange(first, first + second).repeat(2)))
-    return Turns(table, torch.cat((rows[:, None], places), dim=1).int())
+    places[first + second :] = places[first : first + second]  # copies of a row turn alike
+    seen = torch.empty(first + second, dtype=torch.long)
+    seen[rows] = torch.arange(len(rows))
+    return Turns(table, torch.cat((rows[:, None], places), dim=1).int(), seen)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -42,7 +45,7 @@ def test_the_fused_pass_is_its_twin(fused: None, heads: int, dim: int, frequenci
 
 def test_a_quarter_turn_takes_the_first_of_a_pair_to_the_second() -> None:
     quarter = torch.tensor([[[math.cos(math.pi / 2), math.sin(math.pi / 2)]]])
-    places = Turns(quarter, torch.zeros(1, 4, dtype=torch.int32))
+    places = Turns(quarter, torch.zeros(1, 4, dtype=torch.int32), torch.zeros(1, dtype=torch.long))
     ones = torch.ones(8)
     qkv = torch.tensor([[2.0, 0, 0, 0, 0, 0, 0, 0] * 3])
     with torch.inference_mode():

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from seedvr2_recorded import TINY, tensors
 from upres.models.kernels import switch
+from upres.models.seedvr2.config import TINY_VAE
 from upres.models.seedvr2.dit import Dit
-from upres.models.seedvr2.vae import TINY_VAE, VideoVae
+from upres.models.seedvr2.vae import VideoVae
 
 
 def small_dit(size: str) -> Dit:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from upres.models.kernels import fp8 as eight_bits
 from upres.models.kernels.fp8 import Rows
-from upres.models.kernels.rows import gated, gated_then_modulated, gelu, modulated, swiglu, taken
+from upres.models.kernels.rows import gated, gated_then_modulated, gelu, modulated, quantised, swiglu, taken
 
 EPS = 1e-5
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -75,7 +75,7 @@ def quantised_near(made: Tensor | Rows, wanted: Tensor) -> None:
     torch.testing.assert_close(made.scales.double(), top / eight_bits.LARGEST, atol=0, rtol=0.02)
     wide = made.values.double() * made.scales.double()
     right = (wide - wanted).abs() <= wanted.abs() / 15 + top / 448 / 256
-    carries = torch.frexp(eight_bits.quantised(wanted).values.float()).mantissa.abs() == 0.5
+    carries = torch.frexp(eight_bits.rounded(wanted).values.float()).mantissa.abs() == 0.5
     assert (right | carries).all() and right.double().mean() > 0.9
 
 
@@ -88,13 +88,14 @@ def test_passes_give_8_bit_floats_with_a_scale_for_each_row(fp8: None, shape: tu
     quantised_near(seen, exact_modulated(summed, shift, scale))
     quantised_near(swiglu(x, change), F.silu(x.double()) * change.double())
     quantised_near(gelu(x), F.gelu(x.double(), approximate="tanh"))
+    quantised_near(quantised(x), x.double())
     numbers = torch.tensor([0, shape[0] - 1, 0])
     quantised_near(taken(x, numbers), x[numbers].double())
 
 
 def test_a_product_of_8_bit_floats_is_near_the_exact_one() -> None:
     x, weight, bias = rows((9, 64), torch.bfloat16), rows((48, 64), torch.bfloat16, 2), rows((1, 48), torch.bfloat16)[0]
-    made = eight_bits.product(eight_bits.quantised(x), eight_bits.quantised(weight), bias)
+    made = eight_bits.product(eight_bits.rounded(x), eight_bits.rounded(weight), bias)
     wanted = x.double() @ weight.double().T + bias.double()
     error = (made.double() - wanted).norm() / wanted.norm()
     assert made.dtype == torch.bfloat16
@@ -102,4 +103,4 @@ def test_a_product_of_8_bit_floats_is_near_the_exact_one() -> None:
 
 
 def test_a_row_of_zeros_stays_one() -> None:
-    assert not eight_bits.quantised(torch.zeros(2, 16)).widened().any()
+    assert not eight_bits.rounded(torch.zeros(2, 16)).widened().any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upres.fleet.stopwatch import FIRST_FRAME_FACTOR, LONGEST_STEP_FACTOR, Stopwatch
+from upres.fleet.stopwatch import FIRST_FRAME_FACTOR, LONGEST_STEP_FACTOR, START_S, Stopwatch
 from upres.queue.workers import Pulse
 
 LIMIT_S = 100.0
@@ -49,6 +49,13 @@ def test_an_idle_worker_is_never_stuck_and_its_time_does_not_count_later() -> No
 def test_a_worker_that_leaves_waiting_tasks_alone_is_stuck() -> None:
     waiting = pulse(task=None)
     assert watched((0, waiting), (LIMIT_S * FIRST_FRAME_FACTOR + 1, waiting)) is not None
+
+
+def test_a_worker_may_take_minutes_to_start_however_short_the_limit() -> None:
+    watch = Stopwatch(2.0, 0.0)
+    assert watch.stuck_s(pulse(task=None), 0.0) is None
+    assert watch.stuck_s(pulse(task=None), START_S) is None
+    assert watch.stuck_s(pulse(task=None), START_S + 1) is not None
 
 
 def test_the_next_task_starts_anew() -> None:

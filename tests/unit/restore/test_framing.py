@@ -20,7 +20,7 @@ from upres.media.probe import probe
 from upres.models.limits import FLASHVSR, SEEDVR2, Limits
 from upres.models.restorer import StreamSpec
 from upres.restore.pipeline import restore, restored
-from upres.restore.plan import CUT_MULTIPLE, Plan, Size, plan_clip, prepared, target_size
+from upres.restore.plan import CUT_MULTIPLE, MAX_SIDE, Plan, Size, plan_clip, prepared, target_size
 from upres.tasks import TaskSpec, order
 
 SOURCE = Limits(takes="source", multiple_of=2)
@@ -29,6 +29,8 @@ SIDES = st.integers(16, 200)
 
 class Mirror:
     """Gives every frame back, doubled and more where the plan asks for that; remembers what it was given."""
+
+    footprint = None
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.device, self.given = limits, torch.device("cpu"), torch.empty(0)
@@ -72,9 +74,21 @@ def test_a_preprocessed_input_has_its_width_and_an_even_height_that_follows(
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(128, 2000))
 def test_the_height_is_the_even_number_nearest_to_the_aspect(height: int, width: int, wanted: int) -> None:
+    if height * wanted > (MAX_SIDE - 1) * width:
+        return
     size = prepared(Size(height, width), spec(preprocess_width=wanted))
     assert size.width == wanted and size.height % 2 == 0
     assert size.height == 2 or abs(size.height - Fraction(height * wanted, width)) <= 1
+
+
+def test_an_input_that_would_grow_beyond_what_any_file_holds_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match=r"preprocess_width=1000 makes 4x400 into 1000x100000; no side may"):
+        plan_clip(Size(400, 4), 1, "video", order(input_path="x", resolution=64, preprocess_width=1000), FLASHVSR)
+
+
+def test_a_video_that_would_have_no_whole_pair_of_lines_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match="2 lines and columns at least"):
+        plan_clip(Size(1, 300), 1, "video", spec(scale=1), FLASHVSR)
 
 
 def test_without_a_width_the_input_stays_as_it_is() -> None:

@@ -27,7 +27,7 @@ class Enlarger:
     """Nearest-neighbour enlargement that keeps back `delay` frames until more come; `lost` of them for ever."""
 
     def __init__(self, limits: Limits, *, delay: int = 0, lost: int = 0, extra: int = 0) -> None:
-        self.limits, self.device = limits, torch.device("cpu")
+        self.limits, self.device, self.footprint = limits, torch.device("cpu"), None
         self.delay, self.lost, self.extra = delay, lost, extra
         self.specs: list[StreamSpec] = []
 

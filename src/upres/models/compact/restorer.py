@@ -45,6 +45,7 @@ class CompactRestorer:
     """The network on a device. Stateless between frames: the streams it opens share nothing but the weights."""
 
     limits = LIMITS
+    footprint = None
 
     def __init__(self, net: CompactNet, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device

@@ -85,4 +85,5 @@ class LqProjection(nn.Module):
 
 def bordered(x: Tensor) -> Tensor:
     """The border repeated once, in space only. B C T H W"""
-    return F.pad(x, (1, 1, 1, 1, 0, 0), mode="replicate")
+    x = torch.cat((x[..., :1], x, x[..., -1:]), dim=-1)
+    return torch.cat((x[..., :1, :], x, x[..., -1:, :]), dim=-2)

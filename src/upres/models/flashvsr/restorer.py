@@ -67,6 +67,7 @@ class FlashVsrRestorer:
     """Three networks on a device. The streams it opens share nothing but their weights."""
 
     limits = FLASHVSR
+    footprint = None  # it needs the same at every step and cannot do with less
 
     def __init__(self, parts: Parts, device: torch.device) -> None:
         self.parts, self.device = parts, device

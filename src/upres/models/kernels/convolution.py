@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from upres.models.kernels.fp8 import Rows, quantised
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.rows import quantised
 from upres.models.kernels.switch import fused
 
 FACTOR = 16.0

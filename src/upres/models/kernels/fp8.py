@@ -28,7 +28,7 @@ class Rows:
         return (self.values.float() * self.scales).to(self.dtype)
 
 
-def quantised(x: Tensor) -> Rows:
+def rounded(x: Tensor) -> Rows:
     """The largest value of each row becomes the largest there is. A row of zeros stays one."""
     wide = x.float()
     scales = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / LARGEST

@@ -32,10 +32,12 @@ class Turns:
 
     table: Tensor  # places, frequencies, (cos, sin), float32
     at: Tensor  # packed rows, 4, int32
+    seen: Tensor  # for each source row, a packed row of it
 
-    def rotations(self, rows: Tensor) -> Tensor:
-        """Of these packed rows: rows, pairs, complex64."""
-        return torch.view_as_complex(self.table)[self.at[rows, 1:].long()].flatten(1)
+    def rotations(self, sources: slice) -> Tensor:
+        """Of these source rows: rows, 1 for all heads, pairs, complex64."""
+        places = self.at[self.seen[sources], 1:].long()
+        return torch.view_as_complex(self.table)[places].flatten(1)[:, None]
 
 
 def packed_heads(first: Source, second: Source, turns: Turns, heads: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,11 +46,13 @@ def packed_heads(first: Source, second: Source, turns: Turns, heads: int, eps: f
         from upres.models.kernels.fused.heads import packed_heads as kernel
 
         return kernel(first, second, turns, heads, eps)
+    count = len(first.qkv)
+    both = (
+        _normed_and_turned(first, turns.rotations(slice(count)), heads, eps),
+        _normed_and_turned(second, turns.rotations(slice(count, None)), heads, eps),
+    )
     rows = turns.at[:, 0].long()
-    both = [_normed(source, heads, eps) for source in (first, second)]
     q, k, v = (torch.cat(part)[rows] for part in zip(*both, strict=True))
-    rotations = torch.view_as_complex(turns.table)[turns.at[:, 1:].long()].flatten(1)[:, None]
-    q, k = (turned(x, rotations).to(v.dtype) for x in (q, k))
     return q, k, v
 
 
@@ -59,8 +63,8 @@ def turned(x: Tensor, rotations: Tensor) -> Tensor:
     return x
 
 
-def _normed(source: Source, heads: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _normed_and_turned(source: Source, rotations: Tensor, heads: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = rearrange(source.qkv, "rows (three h d) -> three rows h d", three=3, h=heads)
-    q, k = (F.rms_norm(x.float(), x.shape[-1:], eps=eps) * w.float()
+    q, k = (turned(F.rms_norm(x.float(), x.shape[-1:], eps=eps) * w.float(), rotations).to(v.dtype)
             for x, w in ((q, source.norm_q), (k, source.norm_k)))  # fmt: skip
     return q, k, v

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from upres.models.kernels.fp8 import Rows, quantised
+from upres.models.kernels.fp8 import Rows, rounded
 from upres.models.kernels.switch import fp8, fused
 
 
@@ -68,9 +68,10 @@ def taken(x: Tensor, rows: Tensor) -> Tensor | Rows:
     return x[rows]
 
 
-def as_rows(x: Tensor | Rows) -> Tensor:
-    """For whoever cannot take 8-bit floats."""
-    return x.widened() if isinstance(x, Rows) else x
+def quantised(x: Tensor) -> Rows:
+    """All rows of x, as 8-bit floats."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import quantised as kernel
 
-
-__all__ = ["Rows", "as_rows", "gated", "gated_then_modulated", "gelu", "modulated", "quantised", "swiglu", "taken"]
+        return kernel(x)
+    return rounded(x)

@@ -15,7 +15,7 @@ from upres.models.seedvr2.blend import cross_fade
 from upres.models.seedvr2.fill import extended, on_grid
 from upres.models.seedvr2.noise import Noise
 from upres.models.seedvr2.parts import Parts
-from upres.models.seedvr2.tiling import Tiling
+from upres.models.seedvr2.tiles import Tiling
 
 PIXEL_NOISE = 0.05 / 2  # of a standard normal, at input_noise = 1
 

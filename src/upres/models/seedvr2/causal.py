@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upres.models.kernels.convolution import convolved, packed, takes
-from upres.models.kernels.fp8 import Rows
 from upres.models.kernels.switch import fp8, fused
 
 Axes = tuple[int, int, int]  # time, height, width
@@ -58,7 +57,6 @@ class CausalConv3d(nn.Conv3d):
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
         self.border = border
-        self.eight_bits: Rows | None = None  # the weight as 8-bit products take it, once one was wanted
 
     def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
@@ -69,13 +67,8 @@ class CausalConv3d(nn.Conv3d):
         bias = self.bias if biased else None
         if fill is not copied and fp8(x) and takes(self.weight, self.stride):  # only a norm's values are of known size
             room = self._led(x, memory, fill, torch.float8_e4m3fn)
-            return convolved(room, self._in_eight_bits(), bias, self.kernel_size, int(self.padding[1]), x.dtype)
+            return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), x.dtype)
         return F.conv3d(self._led(x, memory, fill, x.dtype), self.weight, bias, self.stride, self.padding)
-
-    def _in_eight_bits(self) -> Rows:
-        if self.eight_bits is None:
-            self.eight_bits = packed(self.weight)
-        return self.eight_bits
 
     def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:
         batch, channels, frames, height, width = x.shape

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from upres.errors import WeightsInvalid
-from upres.models.seedvr2.dit import SEEDVR2_3B, SEEDVR2_7B, Dit, DitConfig
-from upres.models.seedvr2.vae import SEEDVR2_VAE, VaeConfig, VideoVae
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, DitConfig, VaeConfig
+from upres.models.seedvr2.dit import Dit
+from upres.models.seedvr2.vae import VideoVae
 from upres.models.weights.assign import assign
 from upres.models.weights.containers import open_weights
 from upres.models.weights.file import WeightsFile

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +17,15 @@ from torch import Tensor, nn
 from upres.models.attention import attend
 from upres.models.kernels.heads import Source, packed_heads
 from upres.models.kernels.rows import Rows, gelu, swiglu, taken
+from upres.models.seedvr2.config import (
+    INPUT_CHANNELS,
+    LATENT_CHANNELS,
+    MODULATIONS,
+    PATCH,
+    TIME_WAVES,
+    DitConfig,
+    swiglu_width,
+)
 from upres.models.seedvr2.modulation import (
     NORM_EPS,
     Modulation,
@@ -30,57 +37,12 @@ from upres.models.seedvr2.modulation import (
     rms,
 )
 from upres.models.seedvr2.rope import CentredRope, CountedRope
+from upres.models.seedvr2.spans import Grid
 from upres.models.seedvr2.streams import Streams
-from upres.models.seedvr2.windows import Grid, Layout, window_layout
+from upres.models.seedvr2.windows import Layout, window_layout
 from upres.models.weights.linear import Linear
 
-LATENT_CHANNELS = 16
-INPUT_CHANNELS = 2 * LATENT_CHANNELS + 1  # noise, condition, mask
-PATCH = 2  # latent rows and columns that make one token
-TIME_WAVES = 128  # of each sine and cosine
-MODULATIONS = 2 * 3  # (attention, mlp) x (shift, scale, gate)
 GRIDS_KEPT = 2  # a clip's windows, and its shorter last one
-
-
-@dataclass(frozen=True, slots=True)
-class DitConfig:
-    dim: int
-    layers: int
-    text_dim: int
-    heads: int
-    head_dim: int
-    mlp: Literal["swiglu", "gelu"]
-    rope: Literal["counted", "centred"]
-    shared_from: int  # the first layer that has one set of weights for video and text
-    last_is_video_only: bool  # the last layer takes text as it is and does not update it
-    modulated_output: bool
-    mlp_ratio: int = 4
-
-
-SEEDVR2_3B = DitConfig(
-    dim=2560,
-    layers=32,
-    text_dim=5120,
-    heads=20,
-    head_dim=128,
-    mlp="swiglu",
-    rope="counted",
-    shared_from=10,
-    last_is_video_only=True,
-    modulated_output=True,
-)
-SEEDVR2_7B = DitConfig(
-    dim=3072,
-    layers=36,
-    text_dim=5120,
-    heads=24,
-    head_dim=128,
-    mlp="gelu",
-    rope="centred",
-    shared_from=36,
-    last_is_video_only=False,
-    modulated_output=False,
-)
 
 
 class Dit(nn.Module):
@@ -218,7 +180,7 @@ class WindowAttention(nn.Module):
 class Swiglu(nn.Module):
     def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        hidden = 256 * math.ceil(int(2 * dim * ratio / 3) / 256)  # 6912 for 2560
+        hidden = swiglu_width(dim, ratio)
         self.proj_in_gate = Linear(dim, hidden, bias=False)
         self.proj_in = Linear(dim, hidden, bias=False)
         self.proj_out = Linear(hidden, dim, bias=False)

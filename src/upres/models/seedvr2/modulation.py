@@ -52,7 +52,7 @@ class Modulation(nn.Module):
         self._last: tuple[Tensor, Tensor] | None = None
 
     def forward(self, emb: Tensor) -> Tensor:
-        """emb, and what comes back: (attention, mlp) (shift, scale, gate) dim. Not computed again for the same tensor."""
+        """emb, and what comes back: (attention, mlp) (shift, scale, gate) dim. Computed once for the same tensor."""
         if self._last is None or self._last[0] is not emb:
             own = torch.stack([self.get_parameter(name).float() for name in MODULATION_NAMES])  # files mix types
             self._last = emb, (emb.float() + own.view_as(emb)).contiguous()

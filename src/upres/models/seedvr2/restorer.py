@@ -10,6 +10,8 @@ from torch import Tensor
 
 from upres.errors import WeightsInvalid
 from upres.models.limits import SEEDVR2
+from upres.models.offload import Shelf
+from upres.models.placement import Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.batches import BatchStream, Recipe
 from upres.models.seedvr2.checkpoint import Kind, load_dit, load_vae
@@ -17,9 +19,10 @@ from upres.models.seedvr2.noise import Noise, SeededNoise
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.shots import Shot, ShotStream
 from upres.models.seedvr2.text import load_text
-from upres.models.seedvr2.tiling import Tiling
+from upres.models.seedvr2.tiles import Tiling
 
 REFERENCE = Recipe()
+MOST_FOR_WEIGHTS = 0.6  # of the device
 
 
 def load_3b(files: tuple[Path, ...], device: torch.device) -> SeedVr2Restorer:
@@ -35,10 +38,20 @@ def load(files: tuple[Path, ...], device: torch.device, kind: Kind | None = None
     if len(files) != 3:
         raise WeightsInvalid(f"SeedVR2 is three weights files, got {len(files)}",
                              remedy="name transformer, autoencoder and text embedding")  # fmt: skip
-    dtype = compute_dtype(device)
-    dit = load_dit(files[0], device, dtype, *((kind,) if kind is not None else ()))
+    dtype, home = compute_dtype(device), home_of(files, device)
+    dit = load_dit(files[0], home, dtype, *((kind,) if kind is not None else ()))
     text = load_text(files[2], dit.config.text_dim, device, dtype)
-    return SeedVr2Restorer(Parts(dit, load_vae(files[1], device, dtype), text, dtype), device)
+    return SeedVr2Restorer(Parts(dit, load_vae(files[1], home, dtype), text, dtype), device)
+
+
+def home_of(files: tuple[Path, ...], device: torch.device) -> torch.device:
+    """Where weights are loaded to: the device, unless they would leave too little of it to compute in."""
+    if device.type != "cuda":
+        return device
+    allowed = torch.cuda.get_per_process_memory_fraction(device)
+    room_bytes = int(torch.cuda.get_device_properties(device).total_memory * allowed)
+    held_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    return device if held_bytes <= MOST_FOR_WEIGHTS * room_bytes else torch.device("cpu")
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -55,31 +68,27 @@ class SeedVr2Restorer:
 
     def __init__(self, parts: Parts, device: torch.device) -> None:
         self.parts, self.device = parts, device
-        self._room_bytes: int | None = None  # for what is computed; unknown on a CPU, whose memory others need as well
-        if device.type == "cuda":
-            self._room_bytes = torch.cuda.get_device_properties(device).total_memory - parts.nbytes
+        self.footprint = parts.footprint(copies=device.type != "cuda")
+        self._shelf = Shelf(parts.networks, parts.dit.blocks, device)
 
     def open(self, spec: StreamSpec) -> ClipStream:
+        self._shelf.arrange(spec.placement.offload)
         return ClipStream(self, spec)
-
-    def tiling(self, spec: StreamSpec) -> Tiling | None:
-        """On "auto" frames are cut into tiles unless the card has room for what whole ones need; on a CPU always.
-
-        The size of the card counts, not what happens to be free on it: a task gives the same pixels every time. A frame
-        that fits into one tile is never cut.
-        """
-        whole_bytes = self.parts.vae.bytes_needed(spec.output_height, spec.output_width)
-        return Tiling.chosen(spec.tiling, spec.tile_quality, whole_bytes, self._room_bytes)
 
     def open_batches(self, spec: StreamSpec, recipe: Recipe = REFERENCE, *, noise: Noise | None = None) -> BatchStream:
         """Batch mode, for clips of any length."""
         drawn = SeededNoise(spec.seed, self.device) if noise is None else noise
-        return BatchStream(self.parts, spec.window, self.tiling(spec), drawn, recipe)
+        return BatchStream(self.parts, spec.window, tiling_of(spec.placement), drawn, recipe)
 
     def open_shots(self, spec: StreamSpec) -> ShotStream:
         """Stream mode, for clips of any length."""
-        size, tiling = (spec.input_height, spec.input_width), self.tiling(spec)
-        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed))
+        size, tiling = (spec.input_height, spec.input_width), tiling_of(spec.placement)
+        carried = spec.placement.carried
+        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed, carried=carried))
+
+
+def tiling_of(placement: Placement) -> Tiling | None:
+    return None if placement.tile is None else Tiling.square(placement.tile, placement.overlap)
 
 
 class ClipStream:

@@ -42,7 +42,7 @@ class Rope(nn.Module, ABC):
         """Computed once for a layout, and kept with it."""
         if self not in layout.turns:
             angles = self.angles(layout)
-            layout.turns[self] = Turns(torch.stack((angles.cos(), angles.sin()), dim=-1), layout.places)
+            layout.turns[self] = Turns(torch.stack((angles.cos(), angles.sin()), dim=-1), layout.places, layout.seen)
         return layout.turns[self]
 
     def angles(self, layout: Layout) -> Tensor:

@@ -2,6 +2,7 @@
 
 The encoder and the decoder carry their causal memory from slice to slice; between them the transformer sees overlapping
 windows of latents, which are cross-faded before they are decoded. A shot is restored as if it were a clip of its own.
+Where the memory of whole shots has no room, the autoencoder takes them in portions.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.cuts import Cuts
 from upres.models.seedvr2.fill import extended, on_grid
 from upres.models.seedvr2.latents import LatentWindows
 from upres.models.seedvr2.parts import Parts, from_latents, to_clip, to_frames, to_latents
-from upres.models.seedvr2.tiling import Tiling
-from upres.models.seedvr2.vae import TIME_SCALE
+from upres.models.seedvr2.portions import Portions
+from upres.models.seedvr2.tiles import Tiling
+from upres.models.seedvr2.tiling import Passage
 
 
 class ShotStream:
@@ -49,11 +52,16 @@ class Shot:
     """Gives frames back a latent frame's worth at a time, however they were pushed: what is done to the frames of one
     piece together, colour correction for one, is then always the same."""
 
-    def __init__(self, parts: Parts, size: tuple[int, int], window: int, tiling: Tiling | None, seed: int) -> None:
-        """size: height and width in pixels; window: frames."""
+    def __init__(self, parts: Parts, size: tuple[int, int], window: int, tiling: Tiling | None, seed: int, *,
+                 carried: bool = True) -> None:  # fmt: skip
+        """size: height and width in pixels; window: frames; carried: the autoencoder remembers the shot's course, or
+        takes it in portions."""
         self._parts = parts
-        self._encoding = parts.vae.encoding(*size, tiling)
-        self._decoding = parts.vae.decoding(*size, tiling)
+        self._encoding: Passage | Portions = parts.vae.encoding(*size, tiling)
+        self._decoding: Passage | Portions = parts.vae.decoding(*size, tiling)
+        if not carried:
+            self._encoding = Portions(lambda: parts.vae.encoding(*size, tiling), step=TIME_SCALE, made=1)
+            self._decoding = Portions(lambda: parts.vae.decoding(*size, tiling), step=1, made=TIME_SCALE)
         self._windows = LatentWindows(parts, (on_grid(window) - 1) // TIME_SCALE + 1, seed)
         self._last: deque[Tensor] = deque(maxlen=TIME_SCALE)  # C H W; what an end amid a latent frame is filled from
         self._pushed = self._given_back = 0
@@ -69,14 +77,21 @@ class Shot:
         kept = len(self._last)
         numbers = extended(kept, kept + on_grid(self._pushed) - self._pushed)[kept:]
         filling = torch.stack([self._last[i] for i in numbers]) if numbers else self._last[0][None][:0]
-        yield from self._decoded(self._windows.push(self._encoded(filling, last=True)))
-        yield from self._decoded(self._windows.close())
+        latents = torch.cat((*self._windows.push(self._encoded(filling, last=True)), *self._windows.close()))
+        yield from self._decoded((latents,))
+        yield from self._pieces(self._decoding.push(from_latents(latents[:0]), last=True))
 
     def _encoded(self, frames: Tensor, *, last: bool) -> Tensor:
         return to_latents(self._encoding.push(to_clip(frames.to(self._parts.dtype)), last=last))
 
     def _decoded(self, restored: Iterable[Tensor]) -> Iterator[Tensor]:
-        for latent in (latent for latents in restored for latent in torch.split(latents, 1)):
-            frames = to_frames(self._decoding.push(from_latents(latent)))[: self._pushed - self._given_back]
-            self._given_back += len(frames)
-            yield frames.float()
+        for latent in (latent for latents in restored for latent in torch.split(latents, 1) if len(latents)):
+            yield from self._pieces(self._decoding.push(from_latents(latent)))
+
+    def _pieces(self, clip: Tensor) -> Iterator[Tensor]:
+        """The first frame by itself, then four at a time: a latent frame's worth, and no more than were pushed."""
+        frames = to_frames(clip)[: self._pushed - self._given_back]
+        while len(frames):
+            piece, frames = frames.tensor_split([1 if self._given_back == 0 else TIME_SCALE])
+            self._given_back += len(piece)
+            yield piece.float()

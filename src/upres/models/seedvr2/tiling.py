@@ -5,43 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from upres.models.seedvr2.causal import Memory
-
-SCALE = 8  # pixels along a side of a latent
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """Pixels: (height, width) of a tile, and of what it shares with each neighbour.
-
-    Tiles are cut at whole latents, rounded down; decoded ones fade over the overlap as given, as in the reference.
-    """
-
-    tile: tuple[int, int]
-    overlap: tuple[int, int]
-
-    @classmethod
-    def chosen(
-        cls,
-        mode: Literal["auto", "on", "off"],
-        quality: Literal["low", "medium", "high"],
-        whole_bytes: int,
-        free_bytes: int | None,
-    ) -> Tiling | None:
-        """`auto` is `on` where whole frames would take more than is free, or where neither can be told (None)."""
-        if mode == "off" or (mode == "auto" and free_bytes is not None and whole_bytes <= free_bytes):
-            return None
-        return cls.of_quality(quality)
-
-    @classmethod
-    def of_quality(cls, quality: Literal["low", "medium", "high"]) -> Tiling:
-        tile, overlap = {"low": (512, 64), "medium": (768, 96), "high": (1024, 128)}[quality]
-        return cls((tile, tile), (overlap, overlap))
+from upres.models.seedvr2.config import SCALE
+from upres.models.seedvr2.tiles import Tiling, cut, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +52,11 @@ def _tiles(height: int, width: int, tiling: Tiling | None, *, decoding: bool) ->
 
 
 def _spans(pixels: int, tile_pixels: int, overlap_pixels: int, decoding: bool) -> tuple[Span, ...]:
-    size, tile = pixels // SCALE, max(1, tile_pixels // SCALE)  # latents
-    overlap = min(overlap_pixels // SCALE, tile - 1)
-    starts = [start for start in range(0, size, tile - overlap) if start == 0 or size - start > overlap]
-    read = [slice(start, min(start + tile, size)) for start in starts]
+    read = cut(pixels, tile_pixels, overlap_pixels)
     write = [slice(s.start * SCALE, s.stop * SCALE) for s in read]
     if not decoding:
         read, write = write, read
+    overlap = shared(tile_pixels, overlap_pixels)
     ramp = overlap_pixels if decoding else overlap
     weights = _weights(write, ramp if overlap else 0)
     return tuple(map(Span, read, write, weights))

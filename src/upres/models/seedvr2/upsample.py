@@ -65,8 +65,8 @@ class Upsample(nn.Module):
         for name, times in sets.items():
             phases = [_phase(pairs, time, SPACE[p], SPACE[q]) for time, p, q in product(times, (0, 1), (0, 1))]
             taps = torch.stack([phase[:, :-1] for phase in phases])
-            biases = [_biases(phase[:, -1].sum(dim=1), p, q)
-                      for phase, (p, q) in zip(phases, list(product((0, 1), (0, 1))) * len(times), strict=True)]  # fmt: skip
+            places = [*product((0, 1), (0, 1))] * len(times)
+            biases = [_biases(phase[:, -1].sum(dim=1), *place) for phase, place in zip(phases, places, strict=True)]
             self.register_buffer(f"{name}_taps", _laid_out(taps), persistent=False)
             own = F.pad(self.conv.bias.to(wide)[None], (0, 0, 0, 3))  # whole only
             self.register_buffer(f"{name}_bias", torch.stack(biases) + own, persistent=False)

@@ -7,10 +7,8 @@ portions it is pushed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -19,26 +17,13 @@ from upres.models.attention import attend_in_frames
 from upres.models.kernels.frame_norm import total
 from upres.models.kernels.switch import fused
 from upres.models.seedvr2.causal import CausalConv3d, Memory
+from upres.models.seedvr2.config import SCALE, SEEDVR2_VAE, TIME_SCALE, VaeConfig
 from upres.models.seedvr2.norm import FrameNorm
-from upres.models.seedvr2.tiling import SCALE, Passage, Tiling, decoding_tiles, encoding_tiles
+from upres.models.seedvr2.tiles import Tiling
+from upres.models.seedvr2.tiling import Passage, decoding_tiles, encoding_tiles
 from upres.models.seedvr2.upsample import Upsample
 
-LATENT_SCALE = 0.9152  # latents times this are what the transformer sees (configs_3b/main.yaml: vae.scaling_factor)
-TIME_SCALE = 4  # frames in a latent frame; the first latent frame holds a single one
 NORM_EPS = 1e-6
-VALUES_PER_PIXEL = 9_300  # held at most while a clip is decoded in portions; measured on an H100 at 720p and 1080p
-
-
-@dataclass(frozen=True, slots=True)
-class VaeConfig:
-    channels: tuple[int, int, int, int]  # of the levels, finest first
-    norm_groups: int
-    latent_channels: int = 16
-    resnets: int = 2  # in a level of the encoder; the decoder's levels have one more
-
-
-SEEDVR2_VAE = VaeConfig(channels=(128, 256, 512, 512), norm_groups=32)
-TINY_VAE = VaeConfig(channels=(8, 16, 24, 24), norm_groups=4)  # what the recorded test vectors were made with
 
 
 class VideoVae(nn.Module):
@@ -48,7 +33,7 @@ class VideoVae(nn.Module):
         super().__init__()
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.latent_channels = config.latent_channels
+        self.config = config
 
     def merge(self) -> None:
         """Makes decoding cheaper once the weights are in; see upsample.py. Best before they are rounded."""
@@ -68,15 +53,12 @@ class VideoVae(nn.Module):
 
     def encoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
         """Encodes one clip of H x W pixels and any length, portion by portion."""
-        return Passage(self._posterior_mean, encoding_tiles(height, width, tiling), TIME_SCALE, self.latent_channels)
+        tiles = encoding_tiles(height, width, tiling)
+        return Passage(self._posterior_mean, tiles, TIME_SCALE, self.config.latent_channels)
 
     def decoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
         """Decodes one clip of H x W pixels and any length, portion by portion."""
         return Passage(self.decoder, decoding_tiles(height, width, tiling), 1, 3)
-
-    def bytes_needed(self, height: int, width: int) -> int:
-        """Device memory for a clip of H x W pixels and any length, without tiles and besides the weights."""
-        return VALUES_PER_PIXEL * height * width * self.decoder.conv_in.weight.element_size()
 
     def _posterior_mean(self, video: Tensor, memory: Memory) -> Tensor:
         moments: Tensor = self.encoder(video, memory)

@@ -1,58 +1,16 @@
-"""Which tokens of the transformer see each other. Knows nothing of tensors' values, only of their places.
-
-A grid is (t, h, w): latent frames, and latent rows and columns in patches of 2 x 2. Tokens stand in row-major order.
-"""
+"""Which tokens of the transformer see each other. Knows nothing of tensors' values, only of their places."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from upres.models.kernels.heads import Turns
-
-Grid = tuple[int, int, int]
-Span = tuple[int, int]  # start, stop
-
-# SeedVR 673b563, models/dit_v2/window.py: windows are sized as if the frame had the tokens of 1280 x 720 pixels.
-NOMINAL_TOKENS = 45 * 80
-SPATIAL_WINDOWS = 3
-TEMPORAL_WINDOWS = 4
-LONGEST_CLIP = 30  # latent frames; a longer clip gets more windows, not longer ones
-
-
-def window_size(grid: Grid) -> Grid:
-    """Depends on the frame's aspect ratio and the clip's length, not on the resolution. 720p, 1 frame: (1, 15, 27)."""
-    frames, height, width = grid
-    scale = math.sqrt(NOMINAL_TOKENS / (height * width))
-    return (
-        math.ceil(min(frames, LONGEST_CLIP) / TEMPORAL_WINDOWS),
-        math.ceil(round(height * scale) / SPATIAL_WINDOWS),
-        math.ceil(round(width * scale) / SPATIAL_WINDOWS),
-    )
-
-
-def axis_spans(length: int, window: int, shifted: bool) -> list[Span]:
-    """Cut an axis at multiples of the window, or half a window off them. Pieces at the border are smaller, not wrapped.
-
-    A shifted axis that fits into one window is not cut.
-    """
-    if shifted and window < length:
-        inner = [int((i - 0.5) * window) for i in range(1, length // window + 2)]
-    else:
-        inner = list(range(window, length, window))
-    edges = [0, *(edge for edge in inner if 0 < edge < length), length]
-    return list(pairwise(edges))
-
-
-def window_spans(grid: Grid, shifted: bool) -> tuple[list[Span], list[Span], list[Span]]:
-    """The windows are all combinations of one span of each axis."""
-    t, h, w = (axis_spans(n, size, shifted) for n, size in zip(grid, window_size(grid), strict=True))
-    return t, h, w
+from upres.models.seedvr2.spans import Grid, Span, window_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +42,7 @@ class Layout:
     video_rows: Tensor  # for each video token: its packed row
     text_rows: Tensor  # (windows, text length): the packed rows of the text's copies
     places: Tensor  # for each packed row: its row as in `pack`, and where Rope.angles has its t, h and w; int32
+    seen: Tensor  # for each row of (video tokens, text tokens): a packed row of it
     turns: dict[nn.Module, Turns] = field(default_factory=dict, compare=False)  # what Ropes have computed for it
 
     @classmethod
@@ -109,7 +68,8 @@ class Layout:
 
         t, h, w = (Axis.of(axis, device) for axis in spans)
         places = torch.cat((pack[:, None], _places(grid, text)[pack]), dim=1).int()
-        return cls(grid, (t, h, w), lengths, pack, video_rows, text_rows, places)
+        seen = torch.cat((video_rows, text_rows[0]))
+        return cls(grid, (t, h, w), lengths, pack, video_rows, text_rows, places, seen)
 
 
 def window_layout(grid: Grid, text_length: int, device: torch.device, *, shifted: bool) -> Layout:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upres.models.kernels.fp8 import Rows, product, takes
-from upres.models.kernels.fp8 import quantised as rounded
+from upres.models.kernels.rows import quantised
 from upres.models.weights.quantised import Quantised
 
 
@@ -17,7 +17,6 @@ class Linear(nn.Linear):
     """Half-precision, fp8 and quantised weights are widened on the device, one layer at a time, at each use."""
 
     quantised: Quantised | None = None  # how `weight` is to be read, if it holds a checkpoint's packed bytes
-    eight_bits: Rows | None = None  # the weight as products of 8-bit floats take it, once one was wanted
 
     def forward(self, x: Tensor | Rows) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -28,14 +27,10 @@ class Linear(nn.Linear):
         return F.linear(x, self.dense_weight(x.dtype), bias)
 
     def _in_eight_bits(self, dtype: torch.dtype) -> Rows:
-        """An fp8 checkpoint's weight as it is, any other rounded; kept beside it."""
-        if self.eight_bits is None:
-            if self.weight.dtype == torch.float8_e4m3fn:
-                ones = torch.ones(self.out_features, 1, dtype=torch.float32, device=self.weight.device)
-                self.eight_bits = Rows(self.weight.data, ones, dtype)
-            else:
-                self.eight_bits = rounded(self.dense_weight(dtype))
-        return self.eight_bits
+        """An fp8 checkpoint's weight as it is; any other is rounded at each use, in one pass over it."""
+        if self.weight.dtype == torch.float8_e4m3fn:
+            return Rows(self.weight, torch.ones(self.out_features, 1, device=self.weight.device), dtype)
+        return quantised(self.dense_weight(dtype))
 
     def dense_weight(self, dtype: torch.dtype) -> Tensor:
         if self.quantised is None:

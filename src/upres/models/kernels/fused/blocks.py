@@ -30,7 +30,7 @@ def _attend(q, k, v, numbers, counts, out, query_blocks, key_blocks, stride, key
     top = tl.full((BLOCK,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
     sums = tl.zeros((BLOCK, DIM), tl.float32)
-    for step in range(0, count * parts):
+    for step in range(count * parts):
         first = tl.load(numbers + step // parts).to(tl.int64) * BLOCK + (step % parts) * KEYS
         scores = tl.dot(queries, tl.load(k + first * key_stride))
         higher = tl.maximum(top, tl.max(scores, axis=1) * scale)

@@ -1,5 +1,5 @@
-"""Kernel of convolution.py: an implicit matrix product. A tile of pixels by a tile of output channels is summed over all
-taps and input channels; the input is read where it lies, and what is outside of a frame is zero.
+"""Kernel of convolution.py: an implicit matrix product. A tile of pixels by a tile of output channels is summed over
+all taps and input channels; the input is read where it lies, and what is outside of a frame is zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ NARROW = Tile(128, 128, 128, 8, 4)
 @triton.jit
 def _convolved(x, weight, scales, bias, out, frames, height, width, entry_frames, batch_stride, factor,
                C: tl.constexpr, N: tl.constexpr, KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-               PAD: tl.constexpr, BIASED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+               PAD: tl.constexpr, BIASED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+               BK: tl.constexpr):  # fmt: skip
     """x: entry_frames height width C of one clip; out: frames height width N."""
     outputs: tl.constexpr = N // BN
     program, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -43,7 +44,7 @@ def _convolved(x, weight, scales, bias, out, frames, height, width, entry_frames
     k = tl.arange(0, BK)
     chunks: tl.constexpr = C // BK
     sums = tl.zeros((BM, BN), tl.float32)
-    for step in range(0, KT * KH * KW * chunks):
+    for step in range(KT * KH * KW * chunks):
         tap, chunk = step // chunks, step % chunks
         row = h + (tap // KW) % KH - PAD
         column = w + tap % KW - PAD

@@ -24,7 +24,8 @@ def _turned(v, weight, cos, sin, eps, DIM: tl.constexpr, BH: tl.constexpr):
 
 @triton.jit
 def _packed(first, second, first_q, first_k, second_q, second_k, at, table, q, k, v, first_rows, first_stride,
-            second_stride, eps, HEADS: tl.constexpr, BH: tl.constexpr, DIM: tl.constexpr, FREQUENCIES: tl.constexpr):  # fmt: skip
+            second_stride, eps, HEADS: tl.constexpr, BH: tl.constexpr, DIM: tl.constexpr,
+            FREQUENCIES: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at += row * 4
     source = tl.load(at).to(tl.int64)

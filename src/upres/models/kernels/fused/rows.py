@@ -69,6 +69,13 @@ def _gelu(x, out, scales, stride, columns: tl.constexpr, BC: tl.constexpr, FP8: 
 
 
 @triton.jit
+def _quantised(x, out, scales, stride, columns: tl.constexpr, BC: tl.constexpr):
+    row, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC)
+    v = tl.load(x + row * stride + c, mask=c < columns, other=0.0).to(tl.float32)
+    _stored(v, out, scales, row, columns, c, True)
+
+
+@triton.jit
 def _taken(x, rows, out, scales, stride, columns: tl.constexpr, BC: tl.constexpr, FP8: tl.constexpr):
     row, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC)
     v = tl.load(x + tl.load(rows + row) * stride + c, mask=c < columns, other=0.0).to(tl.float32)
@@ -82,8 +89,8 @@ def modulated(x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tens
     out, scales = _results(x, rows, columns, fp8)
     summed = x if change is None else torch.empty_like(x, memory_format=torch.contiguous_format)
     gating = (x, shift) if change is None or gate is None else (change, gate.contiguous())
-    _modulated[(rows,)](x, *gating, shift.contiguous(), scale.contiguous(), summed, out, scales, x.stride(0), gating[0].stride(0), eps,
-                        GATED=change is not None, FP8=fp8, **_sizes(columns))  # fmt: skip
+    _modulated[(rows,)](x, *gating, shift.contiguous(), scale.contiguous(), summed, out, scales, x.stride(0),
+                        gating[0].stride(0), eps, GATED=change is not None, FP8=fp8, **_sizes(columns))  # fmt: skip
     return summed, _given(out, scales, x, fp8)
 
 
@@ -103,6 +110,12 @@ def gelu(x: Tensor, fp8: bool = True) -> Tensor | Rows:
     out, scales = _results(x, *x.shape, fp8)
     _gelu[(len(x),)](x, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
+
+
+def quantised(x: Tensor) -> Rows:
+    out, scales = _results(x, *x.shape, True)
+    _quantised[(len(x),)](x, out, scales, x.stride(0), **_sizes(x.shape[1]))
+    return Rows(out, scales, x.dtype)
 
 
 def taken(x: Tensor, rows: Tensor, fp8: bool = True) -> Tensor | Rows:
