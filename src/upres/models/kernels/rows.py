@@ -47,7 +47,7 @@ def swiglu(gate: Tensor, x: Tensor) -> Tensor | Rows:
         from upres.models.kernels.fused.rows import swiglu as kernel
 
         return kernel(gate, x, fp8(x))
-    return F.silu(gate) * x
+    return F.silu(gate).mul_(x)
 
 
 def gelu(x: Tensor) -> Tensor | Rows:

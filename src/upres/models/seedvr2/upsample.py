@@ -52,6 +52,8 @@ class Upsample(nn.Module):
         out: Tensor = self.conv(x, memory)
         return out
 
+    @torch.inference_mode(False)  # buffers made in it could not be moved
+    @torch.no_grad()
     def merge(self) -> None:
         """Once the weights are in, and best before they are rounded; the convolutions they came in are kept, unused."""
         assert self.upscale_conv.bias is not None and self.conv.bias is not None
