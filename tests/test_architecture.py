@@ -25,9 +25,10 @@ ARROWS: dict[str, set[str]] = {
     "queue": set(),
     "fleet": {"queue", "settings"},
     "media": set(),
-    "restore.plan": {"models.limits"},
+    "restore.plan": {"models.limits", "restore.framing"}, "restore.framing": set(),
     "restore.memory": {"restore.plan", "models.placement", "models.seedvr2.config", "models.seedvr2.footprint"},
-    "restore": {"restore.plan", "restore.memory", "models.restorer", "models.limits", "models.placement", "media"},
+    "restore": {"restore.plan", "restore.framing", "restore.memory", "models.restorer", "models.limits",
+                "models.placement", "media"},
     "models": set(), "models.limits": set(),
     "models.placement": set(), "models.kernels": set(),
     "models.restorer": {"models.limits", "models.placement"},
@@ -38,19 +39,22 @@ ARROWS: dict[str, set[str]] = {
     "models.seedvr2": MODEL_PARTS | {"models.kernels"},
     "models.flashvsr": MODEL_PARTS | {"models.kernels"},
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
-               "models.kernels",
-               "limits"},
+               "models.kernels", "models.attention", "limits"},
     "limits": {"queue", "settings"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
-               "settings", "remote", "limits"},
-    "remote": {"settings", "engine"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "media.stills", "restore.plan",
+               "restore.memory", "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},
+    "remote": {"settings", "engine", "intake", "forecast", "pictures", "pictures.values"},
+    "intake": {"limits", "media.probe", "restore.plan"},
+    "forecast": {"catalog", "media.probe", "restore.plan", "restore.memory", "queue"},
+    "pictures": {"media", "restore.plan", "pictures.values"}, "pictures.values": {"media.probe", "restore.plan"},
     "doctor": {"engine", "catalog", "fleet", "settings"},
-    "surfaces": {"engine", "doctor", "settings", "limits", "mcp_server", "supply"},
+    "surfaces": {"engine", "forecast", "pictures.values", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "restore.memory", "models.limits", "models.placement", "models.seedvr2.config",
-              "models.seedvr2.footprint", "worker.process", "worker.loop", "worker.sealed")  # fmt: skip
+TORCH_FREE = ("restore.plan", "restore.framing", "restore.memory", "models.limits", "models.placement",
+              "models.seedvr2.config", "models.seedvr2.footprint", "worker.process", "worker.loop",
+              "worker.sealed")  # fmt: skip
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

@@ -50,6 +50,17 @@ def test_every_command_shown_is_one_the_parser_takes(capsys: pytest.CaptureFixtu
         parser().parse_args(line.split())
 
 
+def test_the_example_with_modules_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seedvr2_tiny import write_set
+
+    write_set(tmp_path, "seedvr2_ema_3b_fp8_e4m3fn.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (example,) = (code for code in re.findall(r"```python\n(.+?)```", README, re.DOTALL) if "from_single_file" in code)
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert names["frames"].shape == names["video"].shape and names["frames"].isfinite().all()
+
+
 def test_every_make_target_shown_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:^ +|`)make ([a-z-]+)", README, re.MULTILINE)) <= targets

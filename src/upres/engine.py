@@ -8,32 +8,37 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
+from upres import forecast
 from upres.catalog import Catalog
+from upres.catalog.model import Model
 from upres.errors import (
-    FileMissing,
-    InvalidParameter,
     OutputMissing,
     TaskNotCompleted,
     TaskNotFinished,
-    UnsupportedMedia,
     WorkerFailed,
 )
 from upres.fleet.slots import gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
-from upres.limits import beneath, check_disk, check_key, check_priority, check_size
-from upres.media.probe import MediaInfo, probe
+from upres.forecast import START_S, Forecast, Machine, MediaFacts
+from upres.intake import checked_output, facts_of, looked_at
+from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.media.output import output_for
 from upres.media.stills import still
+from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
-from upres.restore.plan import OUTPUT_SUFFIX, Plan, Size, plan_clip
+from upres.restore.memory import MB, room_bytes
+from upres.restore.plan import Size, plan_clip
 from upres.settings import Settings
-from upres.tasks import Facts, GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
-START_S = 2.0  # of a worker and its model, roughly; only in estimates
 RECENT_TASKS = 20
+PREVIEW_PRIORITY = 10  # somebody is looking at the screen
 ALL_STATES = tuple(TaskState)
 
 
@@ -50,6 +55,29 @@ class Engine(Protocol):
 
     def status(self, task_id: str) -> Task:
         """Raises TaskNotFound."""
+
+    def probe(self, path: str) -> MediaFacts:
+        """What a file is. Raises FileMissing, InvalidInput, UnsupportedMedia."""
+
+    def plan(self, spec: TaskSpec) -> Forecast:
+        """A dry run of `submit`: nothing is stored. Raises what `submit` raises about the order and its file."""
+
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
+        """The same for a file that need not be here. Raises ModelNotFound, InvalidParameter."""
+
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        """Submits a short piece of the file, before all that waits; `compare` then shows it. Raises as `submit`."""
+
+    def compare(
+        self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
+    ) -> Comparison:
+        """A moment of a completed task's input (or of the result of `against`) and of its result.
+
+        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
+        """
+
+    def sheet(self, task_id: str) -> bytes:
+        """A completed task's result at a glance, JPEG. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         """Blocks until the task is finished or `timeout_s` passed; with `seen`, also until it differs from `seen`.
@@ -116,22 +144,19 @@ class LocalEngine:
         known = self._store.keyed(key) if key is not None else None
         if known is not None:
             return self.status(known.id)
-        path = beneath(Path(spec.input_path), self.settings.all_roots)
-        info = probe(path)
-        if spec.kind is not None and spec.kind != info.kind:
-            article = {"image": "an image", "video": "a video"}
-            raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
-                                   remedy=f"submit it as {article[info.kind]}")  # fmt: skip
-        model = self.catalog.find(spec.dit_model)
-        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits)
-        update: dict[str, object] = {"input_path": str(path), "kind": info.kind}
+        info = looked_at(spec, self.settings.all_roots, max_s=self.settings.max_hours * 3600)
+        model = self._chosen(MediaFacts.of(info), spec)
+        output = output_for(spec, info)
+        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
+                         even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
+        update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind}
         if spec.output_path is not None:
-            update["output_path"] = str(_checked_output(spec, info, self.settings.all_roots))
+            update["output_path"] = str(checked_output(spec, info, self.settings.all_roots))
         price = Price(info.frames, plan.target.pixels)
         check_size(price, self.settings)
-        check_disk(price, info.kind, self.settings)
+        check_disk(output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s), info.kind, self.settings)
         new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
-                      facts=_facts(info, plan))  # fmt: skip
+                      facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)
         self.supervisor.ensure(at_once=True)
         return self.status(task.id)
@@ -141,6 +166,39 @@ class LocalEngine:
         if not task.state.finished:
             raise TaskNotFinished(f"task {task_id} is {task.state}", remedy="wait for it, or cancel it first")
         return self.submit(task.spec)
+
+    def probe(self, path: str) -> MediaFacts:
+        return MediaFacts.of(looked_at(TaskSpec(input_path=path), self.settings.all_roots))
+
+    def plan(self, spec: TaskSpec) -> Forecast:
+        return self.plan_for(MediaFacts.of(looked_at(spec, self.settings.all_roots)), spec)
+
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
+        return forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine())
+
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        from upres.pictures.verbs import cut_for_preview, preview_frames
+
+        info = looked_at(spec, self.settings.all_roots)
+        whole = self.plan_for(MediaFacts.of(info), spec)
+        share = excerpt.box(info)[2].pixels / (info.width * info.height)
+        frames = preview_frames(info, excerpt, whole.work.likely_s / whole.frames * share)
+        with cut_for_preview(info, spec, excerpt, frames, self.settings.upload_dir) as order:
+            return self.submit(order.model_copy(update={"dit_model": whole.model}), priority=PREVIEW_PRIORITY)
+
+    def compare(
+        self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
+    ) -> Comparison:
+        from upres.pictures.verbs import compare  # Pillow and numpy are paid for by those who look
+
+        after = self.output(task_id)
+        before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
+        return compare(before, after, at_s, focus)
+
+    def sheet(self, task_id: str) -> bytes:
+        from upres.pictures.verbs import sheet
+
+        return sheet(self.output(task_id))
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
@@ -256,22 +314,46 @@ class LocalEngine:
             fault=resting.what if resting is not None else None,
         )  # fmt: skip
 
+    def _chosen(self, media: MediaFacts, spec: TaskSpec) -> Model:
+        """The machine is looked at only for who leaves the choice to us."""
+        if spec.dit_model != forecast.AUTO:
+            return self.catalog.find(spec.dit_model)
+        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine())[0]
+
+    def _machine(self) -> Machine:
+        slot, folder = self.supervisor.slots[0], self.settings.output_dir
+        while not folder.exists():
+            folder = folder.parent
+        on_gpu = bool(slot.uuid)
+        memory_mb = gpu_memory(slot).total_mb if on_gpu else psutil.virtual_memory().total // MB
+        return Machine(
+            device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
+            room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
+            free_bytes=shutil.disk_usage(folder).free, reserve_bytes=self.settings.disk_reserve_mb * MB,
+            longest_s=self.settings.auto_longest_s, queue_s=self._line_s(),
+        )  # fmt: skip
+
+    def _line_s(self) -> float:
+        """Until all that is there now is done."""
+        return max((float(str(place["estimated_wait_s"])) for place in self._places().values()), default=0.0)
+
+
     def _places(self) -> dict[str, dict[str, object]]:
         """Of every unfinished task its position and the time until it is done, in seconds."""
         places: dict[str, dict[str, object]] = {}
-        rates: dict[tuple[str, int], float] = {}
+        rates: dict[tuple[str, Price], float] = {}
         lanes, ahead_s = len(self.supervisor.slots), 0.0
         for position, waiting in enumerate(self._store.line(), start=1):
             ahead_s += self._remaining_s(waiting, rates) / lanes
             places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
         return places
 
-    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, int], float]) -> float:
+    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float]) -> float:
         """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
         left = waiting.price.frames - waiting.progress.frames_done
         if waiting.progress.fps > 0:
             return left / waiting.progress.fps
-        kind = (waiting.model, waiting.price.pixels)
+        kind = (waiting.model, waiting.price)
         if kind not in rates:
             measured = self._workers.pixels_per_s(*kind)
             on_gpu = bool(self.supervisor.slots[0].uuid)
@@ -287,28 +369,3 @@ def open_engine(settings: Settings) -> Engine:
 
         return RemoteEngine(settings)
     return LocalEngine(settings)
-
-
-def _facts(info: MediaInfo, plan: Plan) -> Facts:
-    return Facts(
-        width=info.width, height=info.height, fps=float(info.fps), duration_s=info.duration_s,
-        size_bytes=info.path.stat().st_size, prepared_width=plan.source.width, prepared_height=plan.source.height,
-        output_width=plan.target.width, output_height=plan.target.height,
-    )  # fmt: skip
-
-
-def _checked_output(spec: TaskSpec, info: MediaInfo, roots: tuple[Path, ...]) -> Path:
-    """Raises InvalidParameter, FileMissing, PathRefused."""
-    path = Path(str(spec.output_path)).expanduser().absolute()
-    wanted = OUTPUT_SUFFIX[info.kind]
-    if path.suffix.lower() != wanted:
-        raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} is written as {wanted}",
-                               remedy=f"use {path.stem}{wanted}")  # fmt: skip
-    if not path.parent.is_dir():
-        raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
-    path = beneath(path.parent, roots) / path.name
-    if path.exists() and not spec.overwrite:
-        raise InvalidParameter(f"{path} exists", remedy="allow overwriting or choose another name")
-    if path == info.path.absolute() or (path.exists() and path.samefile(info.path)):
-        raise InvalidParameter(f"{path} is the input itself", remedy="choose another name")
-    return path

@@ -13,6 +13,8 @@ import platformdirs
 
 from upres.errors import InvalidSetting
 
+UNFILLED = re.compile(r"\$\{[^}]*\}.*")  # a client's placeholder for what its user left empty, passed on as it stands
+YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 TOKEN = "UPRES_TOKEN"
 
 
@@ -36,8 +38,16 @@ class Settings:
     disk_reserve_mb: int
     max_attempts: int
     wait_cap_s: float
+    wait_caps: tuple[str, ...]
+    mcp_tools: str
+    mcp_read_only: bool
+    mcp_images: bool
+    auto_longest_s: float
     threads: int
     kernels: str
+    work_dir: Path
+    segment_frames: int
+    max_hours: float
     token: str = field(repr=False)
     roots: tuple[Path, ...]
     max_queued: int
@@ -48,6 +58,7 @@ class Settings:
     keep_uploads_days: float
     keep_gb: float
     vram_limit_mb: int
+    attention: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -58,7 +69,7 @@ class Settings:
             raise InvalidSetting(f"unknown setting {unknown[0]}", remedy=f"known: {', '.join(sorted(known))}")
         values: dict[str, object] = {}
         for row in SETTINGS:
-            text = env.get(row.variable, "").strip()
+            text = UNFILLED.sub("", env.get(row.variable, "").strip())
             try:
                 values[row.field] = row.read(text) if text else row.default(values)
             except ValueError as error:
@@ -69,7 +80,7 @@ class Settings:
     @property
     def all_roots(self) -> tuple[Path, ...]:
         """Where inputs and outputs of tasks may lie; empty: anywhere."""
-        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
+        return (*self.roots, self.upload_dir, self.output_dir, self.data_dir / "previews") if self.roots else ()
 
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
@@ -106,10 +117,10 @@ def _number_from(low: float, kind: type[int] | type[float]) -> Callable[[str], o
     return read
 
 
-def _one_of(*known: str) -> Callable[[str], object]:
+def _one_of(*names: str) -> Callable[[str], object]:
     def read(text: str) -> object:
-        if text not in known:
-            raise ValueError(f"must be one of {', '.join(known)}")
+        if text not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
         return text
 
     return read
@@ -123,6 +134,22 @@ def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")):
         raise ValueError("must begin with https:// or http://")
     return text.rstrip("/")
+
+
+def _yes_or_no(text: str) -> object:
+    if text.lower() not in YES + NO:
+        raise ValueError("must be yes or no")
+    return text.lower() in YES
+
+
+def _caps(text: str) -> object:
+    """`name=seconds` for each client, checked and kept as text."""
+    caps = _names(text)
+    for cap in caps:
+        name, _, seconds = cap.partition("=")
+        if not name or float(seconds) < 1:
+            raise ValueError("must be name=seconds, at least 1")
+    return caps
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -166,10 +193,25 @@ SETTINGS: tuple[Setting, ...] = (
             "how often a task is started before a worker's death fails it"),
     Setting("wait_cap_s", "UPRES_WAIT_CAP", _number_from(1, float), _fixed(50.0), "50",
             "longest single wait_for_task of an MCP client, seconds"),
+    Setting("wait_caps", "UPRES_WAIT_CAPS", _caps, _fixed(("claude-code=170",)), "claude-code=170",
+            "the same for clients by the beginning of their name, comma-separated", write=",".join),
+    Setting("mcp_tools", "UPRES_MCP_TOOLS", _one_of("all", "core"), _fixed("all"), "all",
+            "MCP tools that are offered: all, or core (the shortest way from a file to a result)"),
+    Setting("mcp_read_only", "UPRES_MCP_READ_ONLY", _yes_or_no, _fixed(False), "no",
+            "offer only MCP tools that change nothing: yes, no"),
+    Setting("mcp_images", "UPRES_MCP_IMAGES", _yes_or_no, _fixed(True), "yes",
+            "put small pictures into MCP results: yes, no"),
+    Setting("auto_longest_s", "UPRES_AUTO_LONGEST", _number_from(0, float), _fixed(3600.0), "3600",
+            "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
     Setting("kernels", "UPRES_KERNELS", _one_of("plain", "fused", "fp8"), _fixed("plain"), "plain",
             "on a GPU: `fused` passes in Triton, or `fp8` with 8-bit products besides; neither has run on one yet"),
+    Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
+            "where finished pieces of running tasks are kept"),
+    Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
+            "least frames of such a piece; at most twice as many are lost with a worker"),
+    Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
     Setting("token", TOKEN, _secret, _fixed(""), "none",
             "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
             secret=True),
@@ -193,6 +235,8 @@ SETTINGS: tuple[Setting, ...] = (
             "size of uploads and results above which the oldest finished tasks' are deleted, GB; 0 keeps them"),
     Setting("vram_limit_mb", "UPRES_VRAM_LIMIT", _number_from(0, int), _fixed(0), "0",
             "device memory a worker may use, MB; 0: all of the GPU's, without one half of the machine's"),
+    Setting("attention", "UPRES_ATTENTION", _one_of("auto", "sdpa", "flash", "sage"), _fixed("auto"), "auto",
+            "attention kernel of SeedVR2 on a GPU: sdpa, flash, sage (8 bits); auto: flash if installed, else sdpa"),
 )  # fmt: skip
 
 assert [row.field for row in SETTINGS] == [field.name for field in fields(Settings)]

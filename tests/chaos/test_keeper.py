@@ -7,16 +7,18 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+import torch
 
 from chaos import models
 from chaos.arena import Arena, until
+from chaos.worker import BROKEN_DEVICE
 from support import make_video
 from upres import catalog, doctor
 from upres.engine import LocalEngine
 from upres.surfaces.views import Gpu
 from upres.tasks import Task, TaskSpec, TaskState
+from upres.worker.faults import is_device_fault, is_out_of_memory
 
 PATIENCE_S = 180.0
 
@@ -66,33 +68,54 @@ def test_bad_models_cost_their_own_tasks_and_never_the_next_one(engine: LocalEng
             (arena.settings.output_dir / task.id).iterdir())  # fmt: skip
 
 
-def test_a_device_that_fails_again_and_again_rests_and_says_so_everywhere(engine: LocalEngine, arena: Arena) -> None:
-    first, second = submitted(engine, arena, "device"), submitted(engine, arena, "device")
-    waiting = submitted(engine, arena, "compact")
-    assert ended(engine, first) == ("failed", "the device failed while it ran this task, which was started 2 times", 2)
-    assert ended(engine, second)[:1] == ("failed",) or engine.status(second.id).state is TaskState.QUEUED
-    until(lambda: engine.gpu().quarantined_until is not None, "the device rests", PATIENCE_S)
-    assert engine.status(waiting.id).state is TaskState.QUEUED
-    gpu = Gpu.of(engine.gpu())
-    assert gpu.quarantined and gpu.fault == "the device failed" and gpu.quarantined_until is not None
-    found = [f for f in doctor.diagnose(arena.settings) if "rests" in f.found]
-    assert found and "upres stop" in found[0].remedy
-    engine.stop()  # ends the rest
-    assert engine.gpu().quarantined_until is None
-    assert ended(engine, waiting)[0] == "completed"
+def test_a_device_that_fails_again_and_again_rests_and_says_so_everywhere(tmp_path: Path) -> None:
+    arena = Arena.make(tmp_path, UPRES_MAX_ATTEMPTS="2", UPRES_QUARANTINE="600")
+    with arena.engine() as engine:
+        orders = [TaskSpec(input_path=str(tmp_path / "input.png"), resolution=32, seed=seed)
+                  for seed in (BROKEN_DEVICE, BROKEN_DEVICE, 1)]  # fmt: skip
+        first, second, waiting = map(engine.submit, orders)
+        state, message, attempts = ended(engine, first)
+        assert (state, attempts) == ("failed", 2) and message.startswith("the device failed while it ran this task")
+        until(lambda: engine.gpu().quarantined_until is not None, "the device rests")
+        assert {engine.status(task.id).state for task in (second, waiting)} == {TaskState.QUEUED}
+        gpu = Gpu.of(engine.gpu())
+        assert gpu.quarantined and gpu.fault == "the device failed" and gpu.quarantined_until is not None
+        (found,) = [finding for finding in doctor.diagnose(arena.settings) if "rests" in finding.found]
+        assert "upres stop" in found.remedy
+        engine.cancel(second.id)
+        engine.stop()  # ends the rest
+        assert engine.gpu().quarantined_until is None
+        assert ended(engine, waiting)[0] == "completed"
 
 
-def test_a_worker_whose_keeper_is_killed_gives_its_task_back_and_both_start_anew(
-    arena: Arena, engine: LocalEngine
-) -> None:
-    task = submitted(engine, arena, "hang")
-    until(lambda: engine.status(task.id).progress.frames_done > 0, "the worker is in the middle", PATIENCE_S)
-    row = engine.supervisor.alive(engine.supervisor.slots[0])
-    assert row is not None
-    worker = psutil.Process(row.pid)
-    os.kill(row.keeper_pid, signal.SIGKILL)
-    worker.suspend()  # it hangs for ever anyway; whether it sleeps or hangs, somebody must end it
-    worker.kill()
-    until(lambda: engine.supervisor.alive(engine.supervisor.slots[0]) is not None, "another worker", PATIENCE_S)
-    assert engine.cancel(task.id).id == task.id
-    assert ended(engine, task)[0] == "cancelled"
+def test_a_worker_whose_keeper_is_killed_ends_by_itself_and_both_start_anew(tmp_path: Path) -> None:
+    arena = Arena.make(tmp_path)
+    with arena.engine() as engine:
+        order = TaskSpec(input_path=str(tmp_path / "input.png"), resolution=32)
+        assert ended(engine, engine.submit(order))[0] == "completed"
+        row = engine.supervisor.alive(engine.supervisor.slots[0])
+        assert row is not None
+        os.kill(row.keeper_pid, signal.SIGKILL)
+        until(lambda: engine.supervisor.alive(engine.supervisor.slots[0]) is None, "the worker ended")
+        assert ended(engine, engine.submit(order))[0] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "blamed"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "memory"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "memory"),
+        (RuntimeError("cuBLAS: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "memory"),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "device"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "device"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), "task"),
+        (ValueError("CUDA error in a file's name"), "task"),
+    ],
+)
+def test_who_is_to_blame_for_an_error(error: Exception, blamed: str) -> None:
+    """As torch words them; not raised by a GPU here."""
+    wrapped = ValueError("while restoring")
+    wrapped.__cause__ = error
+    for one in (error, wrapped):
+        assert (is_out_of_memory(one), is_device_fault(one)) == (blamed == "memory", blamed == "device")

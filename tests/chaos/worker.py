@@ -24,6 +24,7 @@ from upres.worker.process import main, torch_bench
 
 STEPS, STEP_S = 5, 0.004
 BLOCKS = 64
+BROKEN_DEVICE = 666  # a seed: the paper device breaks over it
 
 
 def content(task_id: str) -> bytes:
@@ -60,6 +61,8 @@ class PaperBench:
 
     def restore(self, claim: Claim, report: Callable[[Progress], None]) -> Finished:
         task = claim.task
+        if task.spec.seed == BROKEN_DEVICE:
+            raise RuntimeError("the paper is torn")
         folder = self._settings.output_dir / task.id
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
@@ -87,7 +90,7 @@ class PaperBench:
         self.model = None
 
     def blame(self, error: Exception) -> Literal["memory", "device", "task"]:
-        return "task"
+        return "device" if isinstance(error, RuntimeError) else "task"
 
 
 def bench(settings: Settings, slot: str) -> Bench:

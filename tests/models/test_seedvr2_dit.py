@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seedvr2_recorded import TINY, run_dit, table, tensors, text_angles, tiny_dit, turned_by, video_angles
-from upres.models.attention import attend
+from upres.errors import InvalidSetting
+from upres.models.attention import attend, choose, packed_call, sdpa_by_length
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig
 from upres.models.seedvr2.dit import Block, Dit
 from upres.models.seedvr2.modulation import leave
@@ -180,6 +182,42 @@ def test_attention_stays_within_each_sequence(lengths: tuple[int, ...]) -> None:
 def test_attention_refuses_lengths_that_do_not_add_up() -> None:
     with pytest.raises(ValueError, match="sequences of 5 rows in all, but 4 rows"):
         attend(*torch.zeros(3, 4, 1, 8), lengths=(2, 3))
+
+
+def varlen_reference(
+    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int
+) -> Tensor:
+    """What FlashAttention's packages promise: sequence i is rows ends[i] … ends[i + 1] - 1."""
+    assert ends_q.dtype == ends_k.dtype == torch.int32
+    lengths = ends_q.diff().tolist()
+    assert max(lengths) == most_q == most_k
+    return torch.cat([attend(*(x[start:stop] for x in (q, k, v)), lengths=(int(stop - start),))
+                      for start, stop in zip(ends_q, ends_k[1:], strict=False)])  # fmt: skip
+
+
+def test_a_kernel_for_packed_sequences_is_told_where_they_end() -> None:
+    lengths = (2, 2, 3, 7)
+    q, k, v = torch.randn(3, sum(lengths), 2, 8, generator=torch.Generator().manual_seed(0))
+    assert_within(packed_call(varlen_reference, q, k, v, lengths), attend(q, k, v, lengths), 1e-6)
+
+
+def test_without_a_package_attention_is_torchs_own_and_asking_for_the_package_says_its_name() -> None:
+    assert choose("auto") is choose("sdpa") is sdpa_by_length
+    with pytest.raises(InvalidSetting, match="attention 'sage' needs the package sageattention; install it"):
+        choose("sage")
+
+
+def test_an_installed_package_is_chosen_but_not_for_what_it_cannot_compute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "flash_attn.py").write_text("def flash_attn_varlen_func(*given):\n    raise AssertionError")
+    (tmp_path / "sageattention.py").write_text("def sageattn_varlen(*given):\n    raise AssertionError")
+    monkeypatch.syspath_prepend(tmp_path)
+    q = torch.ones(3, 1, 8)
+    for name in ("auto", "flash", "sage"):
+        kernel = choose(name)
+        assert kernel is not sdpa_by_length
+        assert torch.equal(kernel(q, q, q, (3,)), q), "float32, on a CPU"
 
 
 def test_layouts_and_rotations_are_made_once_for_a_grid() -> None:

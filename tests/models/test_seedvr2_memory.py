@@ -84,11 +84,11 @@ def counted(owner: SeedVr2Restorer, clip: ClipSize, window: int, placement: Plac
 @pytest.mark.parametrize(
     ("frames", "window", "placement"),
     [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (10, 5, Placement("phases", 32)),
-     (22, 5, Placement("blocks", 32, carried=False))],
+     (34, 5, Placement("blocks", 32, carried=False))],
     ids=str,
 )  # fmt: skip
 def test_each_phase_of_a_clip_takes_what_was_predicted(frames: int, window: int, placement: Placement) -> None:
-    owner, clip = restorer(TINY["3b"]), ClipSize(32, 48, frames, min(5, window))
+    owner, clip = restorer(TINY["3b"]), ClipSize(32, 64, frames, min(5, window))
     needs = owner.footprint.needs(clip, window, placement)
     taken = counted(owner, clip, window, placement)
     predicted = {name: getattr(needs, name) for name in ("encode", "decode", "diffuse")}

@@ -20,8 +20,8 @@ from upres.models.flashvsr.stream import AHEAD, FIRST_FRAMES, FIRST_LATENTS, STE
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
 from upres.models.limits import FLASHVSR
 from upres.models.restorer import StreamSpec
-from upres.restore.pipeline import restored_pixels
-from upres.restore.plan import Plan, Size
+from upres.restore.frames import restored_pixels
+from upres.restore.plan import Size, plan_clip
 from upres.restore.tensors import enlarge
 from upres.tasks import TaskSpec
 
@@ -173,10 +173,8 @@ def _final(case: Case, frames: Tensor, tolerances: Tolerances) -> Iterator[Check
 def _run(case: Case, spy: Spy) -> Tensor:
     """As many finished frames as the reference gives of as many, T C H W, [-1, 1]. We give all that went in."""
     config, pixels = case.config, rearrange(case["video_u8"].float() / 255, "c t h w -> t c h w")
-    size = Size(config["H"], config["W"])
-    plan = Plan(size, (size,), size, size, size, 1, PORTION, len(pixels))
-    color = config["color_fix"] if config["color_fix"] else "none"
-    spec = TaskSpec.model_construct(color_correction=color)
+    spec = TaskSpec(input_path="", scale=1, color_correction=config["color_fix"] if config["color_fix"] else "none")
+    plan = plan_clip(Size(config["H"], config["W"]), len(pixels), "video", spec, FLASHVSR)
     out = torch.cat(list(restored_pixels(pixels.split(PORTION), plan, spec, spy)))
     if len(out) != len(pixels):
         raise AssertionError(f"{len(pixels)} frames went in and {len(out)} came out")

@@ -73,8 +73,9 @@ async def test_the_documented_tools_have_the_documented_parameters_and_defaults(
         assert list(offered.items()) == list(parameters.items()), name
 
 
-async def test_beyond_the_documented_tools_only_cancel_task_is_offered(client: Client) -> None:
-    assert {tool.name for tool in (await client.list_tools()).tools} - set(DOCUMENTED) == {"cancel_task"}
+async def test_beyond_the_documented_tools_five_are_offered(client: Client) -> None:
+    assert {tool.name for tool in (await client.list_tools()).tools} - set(DOCUMENTED) == {
+        "cancel_task", "plan_task", "preview_task", "compare_task", "probe_media"}  # fmt: skip
 
 
 async def test_ranges_and_choices_stand_in_the_input_schema(client: Client) -> None:
@@ -89,7 +90,7 @@ async def test_every_tool_has_a_title_a_description_and_says_what_it_changes(cli
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert all(tool.title and tool.description and tool.annotations for tool in tools.values())
     changing = {name for name, tool in tools.items() if not tool.annotations.read_only_hint}
-    assert changing == {"submit_video_task", "submit_image_task", "cancel_task", "release_gpu_memory"}
+    assert changing == {"submit_video_task", "submit_image_task", "preview_task", "cancel_task", "release_gpu_memory"}
     assert {name for name, tool in tools.items() if tool.annotations.destructive_hint} == {"cancel_task"}
 
 
@@ -215,6 +216,11 @@ async def test_what_the_documented_examples_show_is_there_even_when_null(
     client: Client, tool: str, fields: set[str]
 ) -> None:
     assert fields <= (await ask(client, tool)).keys()
+
+
+async def test_every_model_says_what_it_is_best_for(client: Client) -> None:
+    for model in (await ask(client, "list_available_models"))["models"]:
+        assert ":" in model["best_for"], "a purpose and the reason"
 
 
 @pytest.mark.parametrize(("tool", "arguments", "says"), [

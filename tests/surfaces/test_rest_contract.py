@@ -20,7 +20,7 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
 )
 MORE_PARAMS = {f"params.{name}" for name in ("vae_tiling", "vae_quality")}
 ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
-    "GET /api/gpu/status": {"device", "worker_pid"},
+    "GET /api/gpu/status": {"device", "worker_pid", "quarantined", "quarantined_until", "fault"},
     "GET /api/models": {"models[].best_for"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
@@ -139,7 +139,7 @@ def test_the_form_has_the_documented_parameters_and_defaults(http: httpx.Client)
     defaults = {name: field.get("default") for name, field in form["properties"].items()}
     assert defaults == {
         "file": None, "resolution": 1080, "batch_size": 5, "dit_model": "default", "color_correction": "lab",
-        "seed": 42, "vae_tiling": "auto", "vae_quality": "high", "kind": None,
+        "seed": 42, "vae_tiling": "auto", "vae_quality": "high", "kind": None, "priority": 0,
         "scale": None, "preprocess_width": None, "preserve_aspect_ratio": True, "sparse_ratio": 2.0, "local_range": 11,
         "kv_ratio": 3.0,
     }  # fmt: skip

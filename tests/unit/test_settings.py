@@ -67,3 +67,9 @@ def test_a_misspelt_setting_is_refused() -> None:
 def test_folders_follow_the_data_directory_unless_they_are_set(tmp_path: Path) -> None:
     settings = Settings.from_env({"UPRES_DATA_DIR": str(tmp_path), "OUTPUT_FOLDER": "/elsewhere"})
     assert settings.upload_dir == tmp_path / "uploads" and settings.output_dir == Path("/elsewhere")
+
+
+def test_a_placeholder_that_a_client_did_not_fill_is_no_value() -> None:
+    settings = Settings.from_env({"UPRES_TOKEN": "${user_config.token}", "OUTPUT_FOLDER": "${HOME}/Videos"})
+    assert settings.token == ""
+    assert settings.output_dir == Settings.from_env({}).output_dir

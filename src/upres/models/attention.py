@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import accumulate, groupby
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from upres.errors import InvalidSetting
 from upres.models.kernels.softmax import softmax
 from upres.models.kernels.switch import fused
 
@@ -20,6 +23,8 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 FASTEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION,
                  SDPBackend.MATH]  # fmt: skip
 SCORES_AT_ONCE = 2**27  # 512 MB in float32
+HALVES = (torch.float16, torch.bfloat16)
+PACKAGES = {"flash": ("flash_attn", "flash_attn_varlen_func"), "sage": ("sageattention", "sageattn_varlen")}
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -46,6 +51,45 @@ def sdpa_by_length(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> T
         out.append(rearrange(answers, "b h s d -> (b s) h d"))
         start = rows.stop
     return out[0] if len(out) == 1 else torch.cat(out)
+
+
+def packed(call: Callable[..., Tensor]) -> Kernel:
+    """A kernel from a function of FlashAttention's form, which takes the rows as they are and where sequences end.
+
+    Such functions run on CUDA, in half precision only: everything else goes the usual way.
+    """
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+        if not (q.is_cuda and q.dtype in HALVES):
+            return sdpa_by_length(q, k, v, lengths)
+        return packed_call(call, q, k, v, lengths)
+
+    return kernel
+
+
+def packed_call(call: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q.device)
+    return call(q, k, v, ends, ends, max(lengths), max(lengths))
+
+
+def choose(name: str) -> Kernel:
+    """auto: FlashAttention if it is installed, else torch's own; sdpa, flash or sage: that one. SageAttention computes
+    with 8-bit integers, so it is never chosen unasked. Written to both packages' interfaces; not run with either yet.
+
+    Raises InvalidSetting if what was asked for is not installed.
+    """
+    if name == "sdpa" or (name == "auto" and find_spec("flash_attn") is None):
+        return sdpa_by_length
+    module, function = PACKAGES["flash" if name == "auto" else name]
+    if find_spec(module) is None:
+        raise InvalidSetting(f"attention {name!r} needs the package {module}", remedy="install it, or choose auto")
+    return packed(getattr(import_module(module), function))
+
+
+def use(name: str) -> None:
+    """From now on, in this process. See `choose`."""
+    global KERNEL
+    KERNEL = choose(name)
 
 
 KERNEL: Kernel = sdpa_by_length

@@ -1,11 +1,11 @@
 """Says what a weights file is, and turns pickles and files of several parts into safetensors: a process for one file.
 
     python -m upres.models.files identify FILE
-    python -m upres.models.files convert FILE OUT.safetensors [PART]
+    python -m upres.models.files convert FILE PART OUT.safetensors [PART OUT.safetensors ...]
 
 It ends with exit status 0 and one line of JSON, {"parts", "precision", "ours"}, or with 1 and {"message", "remedy"}.
 `ours` says that the file can be used as it is. Whoever wants to know has no torch, and a pickle is better opened where
-nothing else lives. Knows nothing of catalogues.
+nothing else lives. `-` is the only part that there is. Knows nothing of catalogues.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SEEDVR2 = {seedvr2.Kind.DIT_3B: "3b", seedvr2.Kind.DIT_7B: "7b", seedvr2.Kind.VA
 FLASHVSR = {flashvsr.Kind.DIT: "dit", flashvsr.Kind.LQ: "lq_proj", flashvsr.Kind.TINY: "tcdecoder",
             flashvsr.Kind.WAN: "wan_vae", flashvsr.Kind.PROMPT: "prompt"}  # fmt: skip
 FLASHVSR_KINDS = {part: kind for kind, part in FLASHVSR.items()}
+ONLY = "-"
 PROMPT_COLUMNS = 4096  # of FlashVSR's prompt; SeedVR2's text embedding has 5120
 
 
@@ -43,13 +44,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m upres.models.files")
     parser.add_argument("verb", choices=("identify", "convert"))
     parser.add_argument("path", type=Path)
-    parser.add_argument("output", nargs="?", type=Path)
-    parser.add_argument("part", nargs="?")
+    parser.add_argument("outputs", nargs="*", metavar="PART OUT")
     options = parser.parse_args()
     try:
-        if options.verb == "convert":
-            convert(options.path, options.output, options.part)
-        answer, status = identify(options.output if options.output is not None else options.path), 0
+        for part, output in zip(options.outputs[::2], options.outputs[1::2], strict=True):
+            convert(options.path, Path(output), part if part != ONLY else None)
+        answer, status = identify(options.path), 0
     except UpresError as error:
         answer, status = {"message": error.message, "remedy": error.remedy}, 1
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -30,11 +30,9 @@ def _from(file: str) -> Callable[[sqlite3.Connection], None]:
     return step
 
 
-def m002_facts(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE tasks ADD COLUMN facts TEXT")  # Facts, JSON; NULL in rows of older programs
-
-
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_from("schema.sql"), m002_facts, _from("schema_3.sql"))
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = tuple(
+    map(_from, ("schema.sql", "schema_2.sql", "schema_3.sql"))
+)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

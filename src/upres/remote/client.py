@@ -8,6 +8,7 @@ fetches the file, to `output_dir/<task id>/<name>` or to the order's `output_pat
 from __future__ import annotations
 
 import errno
+import math
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
-from upres.engine import ALL_STATES
+from upres.engine import ALL_STATES, PREVIEW_PRIORITY
 from upres.errors import (
     DiskFull,
     FileMissing,
@@ -29,6 +30,9 @@ from upres.errors import (
     TaskNotCompleted,
     TaskNotFound,
 )
+from upres.forecast import Forecast, MediaFacts
+from upres.intake import looked_at
+from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.remote.http import SLOW, Server, Unreachable
 from upres.remote.replies import (
     DoneReply,
@@ -49,13 +53,19 @@ MOST_HISTORY = 1000  # the API's own limit
 OURS_ALONE = {"input_path", "output_path", "overwrite"}  # of an order; the server has paths of its own
 
 
+class Lacking(RemoteFailed):
+    """The server has no such route: it is no Upres, or an older one."""
+
+
 class RemoteEngine:
     """An `Engine` on the server that SEEDVR2_API_URL names."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises InvalidSetting."""
-        self._server = Server(settings.remote_url)
+        self._server = Server(settings.remote_url, settings.token)
+        self._data_dir = settings.data_dir
         self._output_dir = settings.output_dir
+        self._inputs = settings.data_dir / "remote"  # a file a task: where its input lies on this machine
         self._wanted: dict[str, Path] = {}  # where this process's own orders want their results
         self._placed: set[str] = set()  # ids of those that are there
         self._fetching = threading.Lock()  # two waiters of one task, one transfer
@@ -82,7 +92,64 @@ class RemoteEngine:
             )  # fmt: skip
         if target is not None:
             self._wanted[reply.task_id] = target
+        self._inputs.mkdir(parents=True, exist_ok=True)
+        (self._inputs / _part(reply.task_id)).write_text(str(path), "utf-8")
         return self.status(reply.task_id)
+
+    def probe(self, path: str) -> MediaFacts:
+        return MediaFacts.of(looked_at(TaskSpec(input_path=path)))
+
+    def plan(self, spec: TaskSpec) -> Forecast:
+        """The file is looked at here, and what it is, not the file itself, is sent. An addition, as `compare` is."""
+        return self.plan_for(MediaFacts.of(looked_at(spec)), spec)
+
+    def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
+        """The piece is cut here and sent as a task of its own."""
+        from upres.pictures.verbs import cut_for_preview, preview_frames, sweep
+
+        info = looked_at(spec)
+        share = excerpt.box(info)[2].pixels / (info.width * info.height)
+        try:
+            frame_s = self.plan_for(MediaFacts.of(info), spec).work.likely_s / info.frames * share
+        except Lacking:
+            frame_s = math.inf
+        frames = preview_frames(info, excerpt, frame_s)
+        sweep(self._data_dir / "previews")  # no worker of this data directory does it
+        with cut_for_preview(info, spec, excerpt, frames, self._data_dir / "previews") as order:
+            return self.submit(order, priority=PREVIEW_PRIORITY)
+
+    def compare(
+        self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
+    ) -> Comparison:
+        """By the files here where they are, else by the server's."""
+        from upres.pictures.verbs import compare
+
+        before = self.output(against) if against is not None else self._input(task_id)
+        if before is not None:
+            return compare(before, self.output(task_id), at_s, focus)
+        asked = {"focus": focus} if at_s is None else {"focus": focus, "at": str(at_s)}
+        lacking = self._lacks("GET /api/compare", "look at the downloaded file")
+        return self._server.ask(Comparison, "GET", f"/api/compare/{_part(task_id)}", missing=lacking, params=asked)
+
+    def sheet(self, task_id: str) -> bytes:
+        from upres.pictures.verbs import sheet
+
+        return sheet(self.output(task_id))
+
+    def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
+        body = {"media": media.model_dump(mode="json"),
+                "params": spec.model_dump(mode="json", exclude=OURS_ALONE, exclude_none=True)}  # fmt: skip
+        lacking = self._lacks("POST /api/plan", "preview a piece and see how long that takes")
+        return self._server.ask(Forecast, "POST", "/api/plan", missing=lacking, json=body)
+
+    def _input(self, task_id: str) -> Path | None:
+        """The file that a front end of this data directory sent for the task, if it is still there."""
+        note = self._inputs / _part(task_id)
+        path = Path(note.read_text("utf-8")) if note.is_file() else None
+        return path if path is not None and path.is_file() else None
+
+    def _lacks(self, route: str, remedy: str) -> Lacking:
+        return Lacking(f"{self._server.url} has no {route}", remedy=remedy)
 
     def status(self, task_id: str) -> Task:
         return self._shown(self._status(task_id))
@@ -108,7 +175,7 @@ class RemoteEngine:
 
     def cancel(self, task_id: str) -> Task:
         """An addition of Upres to the documented API: raises RemoteFailed on a server without it."""
-        lacking = RemoteFailed(f"{self._server.url} has no POST /api/cancel", remedy="let the task end by itself")
+        lacking = self._lacks("POST /api/cancel", "let the task end by itself")
         return self._shown(self._server.ask(StatusReply, "POST", f"/api/cancel/{_part(task_id)}", missing=lacking))
 
     def retry(self, task_id: str) -> Task:

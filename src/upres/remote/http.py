@@ -28,8 +28,11 @@ class Unreachable(RemoteFailed):
 class Server:
     """One server and the connections to it. Thread-safe."""
 
-    def __init__(self, url: str) -> None:
-        """Raises InvalidSetting."""
+    def __init__(self, url: str, token: str = "") -> None:
+        """`token` goes with every request, and with none to another address: redirects are not followed.
+
+        Raises InvalidSetting.
+        """
         self.url = url.rstrip("/")
         try:
             parsed = httpx.URL(self.url)
@@ -37,8 +40,11 @@ class Server:
             raise _bad_url(url) from error
         if not parsed.host or parsed.scheme not in ("http", "https"):
             raise _bad_url(url)
+        headers = {"User-Agent": f"upres/{__version__}"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         self._http = httpx.Client(base_url=parsed, timeout=QUICK, trust_env=parsed.host not in LOOPBACK,
-                                  headers={"User-Agent": f"upres/{__version__}"})  # fmt: skip
+                                  headers=headers)  # fmt: skip
 
     def close(self) -> None:
         self._http.close()

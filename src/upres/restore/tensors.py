@@ -17,11 +17,13 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from upres.restore.plan import Size
 
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
-def to_pixels(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """`T H W C` uint8 -> `T C H W` float32, [0, 1]."""
+
+def to_pixels(frames: Samples, device: torch.device) -> Tensor:
+    """`T H W C` uint8 or uint16 -> `T C H W` float32, [0, 1]."""
     tensor = torch.from_numpy(np.require(frames, requirements="W")).to(device)
-    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(np.iinfo(frames.dtype).max)
 
 
 def to_model(pixels: Tensor) -> Tensor:
@@ -33,6 +35,12 @@ def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
     """`T C H W` float, [-1, 1] (clamped) -> `T H W C` uint8, rounded to nearest."""
     scaled = frames.float().add(1.0).mul_(127.5).clamp_(0.0, 255.0).round_().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_words(frames: Tensor) -> NDArray[np.uint16]:
+    """The same as 16-bit samples. By way of int32: no other operation of torch knows uint16 everywhere."""
+    scaled = frames.float().add(1.0).mul_(32767.5).clamp_(0.0, 65535.0).round_().to(torch.int32)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(np.uint16)
 
 
 def resize(frames: Tensor, size: Size) -> Tensor:

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import WeightsInvalid
 
 MODULE = "upres.models.files"
+ONLY = "-"  # the part of a file that has only one
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,10 @@ def identify(path: Path) -> Identity:
     return _ask("identify", path.absolute())
 
 
-def convert(source: Path, output: Path, part: str | None = None) -> Identity:
-    """A pickle, or one part of a file of several, to safetensors. Raises WeightsInvalid."""
-    return _ask("convert", source.absolute(), output.absolute(), *((part,) if part is not None else ()))
+def convert(source: Path, outputs: Mapping[str, Path]) -> Identity:
+    """Parts of a file, a pickle or not, each to a file of safetensors. Raises WeightsInvalid."""
+    pairs = ((part, output.absolute()) for part, output in outputs.items())
+    return _ask("convert", source.absolute(), *(word for pair in pairs for word in pair))
 
 
 def _ask(verb: str, *arguments: Path | str) -> Identity:

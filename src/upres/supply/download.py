@@ -15,7 +15,7 @@ from upres.catalog.model import Model
 from upres.errors import DownloadFailed, ModelNotFound
 from upres.settings import Settings
 from upres.sources import HUB, SOURCES, Source
-from upres.supply.child import convert
+from upres.supply.child import ONLY, convert
 from upres.supply.fetch import Fetcher, SourceRefused, digest
 from upres.version import __version__
 
@@ -82,7 +82,7 @@ def _provide(source: Source, settings: Settings, client: httpx.Client, report: P
     try:
         found = _from_any(source, settings, fetcher, raw)
         made = target.with_name(target.name + ".part")
-        convert(raw, made)
+        convert(raw, {ONLY: made})
         made.replace(target)
     finally:
         raw.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def import_file(path: Path, settings: Settings, report: Progress, *, wanted: str
     for target in targets.values():
         if target.exists() and not target.samefile(source):
             raise InvalidParameter(f"{target} exists", remedy="remove it first")
-    done = {target: _place(source, target, part=None if identity.ours else part) for part, target in targets.items()}
-    return tuple(_imported(target, how, settings) for target, how in done.items())
+    how = _place(source, *targets.values()) if identity.ours else _convert(source, targets)
+    return tuple(_imported(target, how, settings) for target in targets.values())
 
 
 def _imported(target: Path, how: str, settings: Settings) -> Imported:
@@ -51,25 +52,38 @@ def _imported(target: Path, how: str, settings: Settings) -> Imported:
     return Imported(target, how, tuple(model.name for model in users), tuple(missing))
 
 
-def _place(source: Path, target: Path, *, part: str | None) -> str:
-    """`part` of the source is written anew; None takes the source as it is."""
+def _place(source: Path, target: Path) -> str:
     if target.exists():
         return "is there already"
+    try:
+        os.link(source, target)
+        return "linked"
+    except OSError:  # another disk, or a file system without links
+        pass
+    _need_room(source, target.parent)
     made = target.with_name(target.name + ".part")
-    made.unlink(missing_ok=True)
-    if part is None:
-        try:
-            os.link(source, target)
-            return "linked"
-        except OSError:  # another disk, or a file system without links
-            pass
-    size, free = source.stat().st_size, shutil.disk_usage(target.parent).free
-    if size > free:
-        raise DiskFull(f"{source.name} has {size >> 20} MB, {free >> 20} MB are free in {target.parent}",
-                       remedy="free space or set MODEL_DIR")  # fmt: skip
-    if part is None:
-        shutil.copyfile(source, made)
-    else:
-        convert(source, made, part)
+    shutil.copyfile(source, made)
     os.replace(made, target)
-    return "copied" if part is None else "converted"
+    return "copied"
+
+
+def _convert(source: Path, targets: Mapping[str, Path]) -> str:
+    """All parts or none."""
+    folder = next(iter(targets.values())).parent
+    _need_room(source, folder)
+    made = {part: target.with_name(target.name + ".part") for part, target in targets.items()}
+    try:
+        convert(source, made)
+        for part, target in targets.items():
+            os.replace(made[part], target)
+    finally:
+        for path in made.values():
+            path.unlink(missing_ok=True)
+    return "converted"
+
+
+def _need_room(source: Path, folder: Path) -> None:
+    size, free = source.stat().st_size, shutil.disk_usage(folder).free
+    if size > free:
+        raise DiskFull(f"{source.name} has {size >> 20} MB, {free >> 20} MB are free in {folder}",
+                       remedy="free space or set MODEL_DIR")  # fmt: skip

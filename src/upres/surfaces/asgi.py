@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from upres.engine import Engine, LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
-from upres.surfaces import docs, rest_flashvsr, rest_seedvr2
+from upres.surfaces import docs, rest_flashvsr, rest_seedvr2, rest_upres
 from upres.surfaces.guard import TokenGuard, fit_to_serve
 from upres.surfaces.hosts import WILDCARDS, HostGuard
 from upres.surfaces.mcp import build_server
@@ -23,6 +23,7 @@ from upres.surfaces.rest import install_problems
 from upres.version import __version__
 
 GRACE_S = 3  # open event streams end only when cut; uploads and downloads get this long to finish
+KEEP_ALIVE_S = 75  # longer than clients keep an idle connection: who closes first must not be the server
 BACKLOG = 2048
 
 
@@ -48,6 +49,7 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
     app.include_router(docs.router)
     app.include_router(rest_seedvr2.router)
     app.include_router(rest_flashvsr.router)
+    app.include_router(rest_upres.router)
     app.router.routes.extend((*over_http.routes, *over_sse.routes))
     return app
 
@@ -62,7 +64,8 @@ def serve(settings: Settings) -> None:
     engine = LocalEngine(settings)
     with closing(engine), closing(_bind(settings.host, settings.port)) as listener:
         config = uvicorn.Config(build_app(engine, settings), log_level="warning", access_log=False,
-                                timeout_graceful_shutdown=GRACE_S, server_header=False, lifespan="on")  # fmt: skip
+                                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=KEEP_ALIVE_S,
+                                server_header=False, lifespan="on")  # fmt: skip
         # uvicorn has shut down in good order when it raises the interrupt again
         with suppress(KeyboardInterrupt):
             _Server(config).run(sockets=[listener])

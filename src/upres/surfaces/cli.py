@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
 from upres.engine import Engine, LocalEngine, open_engine
 from upres.errors import InvalidSetting, UpresError
 from upres.settings import Settings
+from upres.surfaces import cli_mcp
+from upres.surfaces.cli_output import OUTPUT_OPTIONS, add_output_options
 from upres.surfaces.views import TaskStatus
 from upres.tasks import ColorCorrection, Task, TaskSpec, TaskState, Tiling, VaeQuality, order
 from upres.version import __version__
@@ -52,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "serve REST, MCP over HTTP and the documentation")
     serve.add_argument("--host", help="address to bind (UPRES_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to bind (PORT, 8200); 0 takes a free one")
-    command("mcp", _mcp, "serve MCP over stdin and stdout")
+    cli_mcp.add_options(command("mcp", cli_mcp.serve, "serve MCP over stdin and stdout"), cli_mcp.install)
     tasks = command("tasks", _tasks, "list tasks, or show, cancel, retry or remove one")
     tasks.add_argument("action", nargs="?", choices=("list", "show", "cancel", "retry", "rm"), default="list")
     tasks.add_argument("id", nargs="?", help="the task to show, cancel, submit again, or remove with its files")
@@ -71,9 +69,10 @@ def parser() -> argparse.ArgumentParser:
 def _upscale_options(upscale: argparse.ArgumentParser) -> None:
     default = {name: field.default for name, field in TaskSpec.model_fields.items()}
     upscale.add_argument("input", help="video or image file")
-    upscale.add_argument("-o", "--output", help=".mp4 or .png; default: a generated name in the output directory")
+    upscale.add_argument("-o", "--output", help="its suffix says how it is written; default: a generated name")
     upscale.add_argument("--overwrite", action="store_true", help="let --output replace a file")
     upscale.add_argument("--resolution", type=int, help=f"short side of the result, pixels ({default['resolution']})")
+    add_output_options(upscale)
     upscale.add_argument("--model", help="a name from `upres models` (the default one)")
     upscale.add_argument("--batch-size", type=int, help=f"frames per window, 4n+1 ({default['batch_size']})")
     upscale.add_argument("--color-correction", choices=get_args(ColorCorrection),
@@ -92,6 +91,7 @@ def _spec(options: argparse.Namespace) -> TaskSpec:
         "output_path": options.output, "resolution": options.resolution, "dit_model": options.model,
         "batch_size": options.batch_size, "color_correction": options.color_correction, "seed": options.seed,
         "vae_tiling": options.vae_tiling, "vae_quality": options.vae_quality,
+        **{name: getattr(options, name) for name in OUTPUT_OPTIONS},
     }  # fmt: skip
     return order(input_path=options.input, overwrite=options.overwrite,
                  **{name: value for name, value in given.items() if value is not None})  # fmt: skip
@@ -122,6 +122,9 @@ def _upscale(options: argparse.Namespace, settings: Settings) -> int:
 
 def _watch(engine: Engine, task: Task) -> Task:
     """A live bar on a terminal, nothing elsewhere."""
+    from rich.console import Console  # not paid for by `upres mcp`
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
         TextColumn("{task.fields[fps]:.1f} fps"), TimeRemainingColumn(),
@@ -145,13 +148,6 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _mcp(options: argparse.Namespace, settings: Settings) -> int:
-    from upres.mcp_server import main as serve_stdio
-
-    serve_stdio()
-    return 0
-
-
 def _tasks(options: argparse.Namespace, settings: Settings) -> int:
     engine = open_engine(settings)
     if options.action != "list":
@@ -162,6 +158,9 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
         task = verb(options.id)
         print(TaskStatus.of(task).model_dump_json(exclude_none=True, indent=2))
         return 0
+    from rich.console import Console
+    from rich.table import Table
+
     queue = engine.queue()
     table = Table("id", "state", "progress", "model", "input", "output", box=None)
     for task in (*queue.processing, *queue.pending, *engine.history(options.limit)):
@@ -173,6 +172,9 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _models(options: argparse.Namespace, settings: Settings) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
     listing = open_engine(settings).models()
     table = Table("name", "params", "precision", "size", "memory", "", "", box=None)
     table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(model.name) for model in listing.models)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
+from anyio import to_thread
 from mcp.server import MCPServer
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedResourceError,
+    UnexpectedToolError,
+)
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult
-from pydantic import ValidationError
+from pydantic import AnyUrl, ValidationError
 
-from upres.errors import InvalidParameter, UpresError
+from upres.errors import InvalidParameter, TaskNotCompleted, UpresError
 
 LONGEST_SHOWN_VALUE = 80  # characters
+Reader = Callable[[str], ReadResourceContents | None]
 
 
 class ToolServer(MCPServer[Any]):
     """The SDK alone puts a prefix before an error, hides every exception but its own and ignores unknown arguments."""
 
-    def __init__(self, name: str, *, tools: list[Tool], **about: Any) -> None:
+    def __init__(self, name: str, *, tools: list[Tool], read: Reader, **about: Any) -> None:
+        """`read` may give a resource's contents itself, with a media type of their own."""
         super().__init__(name, tools=tools, **about)
+        self._read = read
         self._schemas = {tool.name: tool.parameters for tool in tools}
         for schema in self._schemas.values():
             schema["additionalProperties"] = False
@@ -49,6 +62,25 @@ class ToolServer(MCPServer[Any]):
             raise
 
 
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        try:
+            own = await to_thread.run_sync(self._read, str(uri))
+            return [own] if own is not None else await super().read_resource(uri, context)
+        except UpresError as error:
+            raise _unread(error) from error
+        except UnexpectedResourceError as error:
+            if isinstance(error.__cause__, UpresError):
+                raise _unread(error.__cause__) from error.__cause__
+            raise
+
+
+def _unread(error: UpresError) -> ResourceError:
+    missing = error.http_status == HTTPStatus.NOT_FOUND or isinstance(error, TaskNotCompleted)
+    return (ResourceNotFoundError if missing else ResourceError)(_text(error))
+
+
 def _said(error: UpresError) -> ToolError:
     return ToolError(_text(error))
 
@@ -59,16 +91,16 @@ def _text(error: UpresError) -> str:
 
 def _refusal(error: ValidationError, known: dict[str, Any]) -> InvalidParameter:
     """Every refused argument: its name, its value, what is allowed."""
-    faults = []
+    faults: dict[str, str] = {}  # one a parameter: of a choice of types, pydantic tells one fault for each
     for fault in error.errors():
         name = str(fault["loc"][0])
         if fault["type"] == "missing":
-            faults.append(f"{name} is missing: give {_allowed(known[name])}")
+            faults[name] = f"{name} is missing: give {_allowed(known[name])}"
         elif fault["type"] == "value_error":
-            faults.append(f"{name}={_shown(fault['input'])}: {fault['ctx']['error']}")
+            faults[name] = f"{name}={_shown(fault['input'])}: {fault['ctx']['error']}"
         else:
-            faults.append(f"{name}={_shown(fault['input'])}: give {_allowed(known[name])}")
-    return InvalidParameter("; ".join(faults))
+            faults[name] = f"{name}={_shown(fault['input'])}: give {_allowed(known[name])}"
+    return InvalidParameter("; ".join(faults.values()))
 
 
 def _shown(value: object) -> str:
@@ -84,6 +116,12 @@ def _allowed(schema: dict[str, Any]) -> str:
         case {"minimum": low, "maximum": high}:
             return f"an integer from {low} to {high}"
         case {"anyOf": [*kinds]}:
-            return "a " + " or ".join(str(kind["type"]) for kind in kinds)
+            return " or ".join(_allowed(kind) for kind in kinds)
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f"a number above {low:g}, up to {high:g}"
+        case {"type": "null"}:
+            return "null"
+        case {"minimum": low}:
+            return f"a number from {low:g} on"
         case _:
             return f"a {schema['type']}"

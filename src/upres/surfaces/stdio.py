@@ -9,7 +9,9 @@ see the end of stdin only when every request has its reply.
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,7 +38,8 @@ from pydantic import ValidationError
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 4.0  # how long calls in flight may go on after a host closed stdin; hosts kill soon after
+DRAIN_S = 1.0  # how long calls in flight may go on after a host closed stdin; hosts kill two seconds after it
+LINGER_S = 0.4  # … and threads that cannot be cancelled after that: then the process ends under them
 ONE_SHOT_CLIENT = "upres-one-shot"  # the client's name, and the id, in the handshake made for a caller without one
 ENDLESS = "subscriptions/listen"  # the one request whose reply comes only when the connection ends
 
@@ -46,7 +49,7 @@ Send = Callable[[SessionMessage], Awaitable[None]]
 
 
 def run_stdio(server: MCPServer[Any]) -> None:
-    """Serves until stdin ends and the open requests are answered."""
+    """Serves until stdin ends and the open requests are answered, or are not within DRAIN_S of a host's."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread reads stdin: Python's own Ctrl-C would wait for a line
     try:
         anyio.run(_serve, server)
@@ -93,6 +96,17 @@ async def _pass_requests(
             await to_server.send(item)
         with anyio.move_on_after(None if one_shot else DRAIN_S):
             await unanswered.none_left()
+        _end_soon()
+
+
+def _end_soon() -> None:
+    """A thread in a system call (a locked store, a slow disk) cannot be stopped, and Python would wait for it.
+
+    Nothing is half done by that: the store's writes are transactions, and children die with this process.
+    """
+    end = threading.Timer(LINGER_S, os._exit, (0,))
+    end.daemon = True
+    end.start()
 
 
 async def _pass_replies(replies: AsyncIterable[SessionMessage], reply: Send, unanswered: _Unanswered) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from upres.catalog import Catalog
+from upres.models.attention import use
 from upres.models.kernels.switch import use as use_kernels
 from upres.queue.store import Claim
 from upres.settings import Settings
@@ -27,6 +28,7 @@ class TorchBench:
         self.name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        use(settings.attention)
         self._settings = settings
         self._residency = Residency(Catalog(settings.model_dir), device, settings.vram_limit_mb)
 

@@ -281,13 +281,13 @@ def test_the_journal_mode_is_the_one_that_needs_no_fixed_sqlite(database: Databa
 
 def test_estimates_come_from_the_nearest_measured_size(database: Database) -> None:
     workers = WorkerTable(database)
-    assert workers.pixels_per_s("compact", 1000) is None
+    assert workers.pixels_per_s("compact", Price(1, 1000)) is None
     for _ in range(5):
         workers.measured("compact", "cpu", Price(frames=10, pixels=1000), seconds=10.0)
         workers.measured("compact", "cpu", Price(frames=10, pixels=100_000), seconds=10.0)
-    assert workers.pixels_per_s("compact", 1200) == pytest.approx(1000)
-    assert workers.pixels_per_s("compact", 90_000) == pytest.approx(100_000)
-    assert workers.pixels_per_s("other", 1000) is None
+    assert workers.pixels_per_s("compact", Price(1, 1200)) == pytest.approx(1000)
+    assert workers.pixels_per_s("compact", Price(1, 90_000)) == pytest.approx(100_000)
+    assert workers.pixels_per_s("other", Price(1, 1000)) is None
 
 
 def test_a_worker_may_not_exit_while_a_task_waits(store: TaskStore, database: Database) -> None:

@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_decoder, wan_with_encoder
+from flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_with_encoder
 from hub import open_hub
 from support import make_settings
 from upres.catalog import Catalog
 from upres.catalog.flashvsr import FLASHVSR_PROMPT, FLASHVSR_VAE, flashvsr_file
-from upres.errors import InvalidParameter, WeightsInvalid
+from upres.errors import InvalidParameter
 from upres.settings import Settings
 from upres.sources import SOURCES, Source
 from upres.supply.download import download
 from upres.supply.importing import Imported, import_file
+from upres.supply.naming import name_of
 
 HUB_FILES = "/JunhaoZhuang/FlashVSR-v1.1/resolve/main/"
 
@@ -37,13 +38,12 @@ def pickled(path: Path, content: object) -> Path:
     return path
 
 
-def test_a_download_leaves_no_pickle_and_no_encoder(tmp_path: Path) -> None:
+def test_a_download_leaves_no_pickle(tmp_path: Path) -> None:
     save_file(dit().state_dict(), tmp_path / "dit")
     content = {
         "diffusion_pytorch_model_streaming_dmd.safetensors": tmp_path / "dit",
         "LQ_proj_in.ckpt": pickled(tmp_path / "lq", projection().state_dict()),
         "TCDecoder.ckpt": pickled(tmp_path / "tcd", tiny_decoder().state_dict()),
-        "Wan2.1_VAE.pth": pickled(tmp_path / "vae", {"model_state": wan_with_encoder()}),
         "posi_prompt.pth": pickled(tmp_path / "prompt", prompt()),
     }
     with open_hub() as hub:
@@ -51,39 +51,37 @@ def test_a_download_leaves_no_pickle_and_no_encoder(tmp_path: Path) -> None:
         settings = make_settings(tmp_path / "data", HF_ENDPOINT=hub.url)
         prompts = (f"{hub.url}/nowhere", f"{hub.url}{HUB_FILES}posi_prompt.pth")
         sources = {**SOURCES, FLASHVSR_PROMPT: Source(FLASHVSR_PROMPT, prompts, pickle=True)}
-        for name in ("flashvsr-v1.1-tiny-long", "flashvsr-v1.1-full"):
-            list(download(name, settings, lambda *_: None, sources))
+        list(download("flashvsr-v1.1-tiny-long", settings, lambda *_: None, sources))
     assert Catalog(settings.model_dir).installed_names() == [
-        "flashvsr-v1.1-tiny-long", "flashvsr-v1.1-tiny", "flashvsr-v1.1-full", "compact"]  # fmt: skip
+        "flashvsr-v1.1-tiny-long", "flashvsr-v1.1-tiny", "compact"]  # fmt: skip
     assert {path.suffix for path in settings.model_dir.iterdir() if path.name[0] != "."} == {".safetensors"}
-    assert load_file(settings.model_dir / FLASHVSR_VAE).keys() == wan_decoder().state_dict().keys()
     assert torch.equal(load_file(settings.model_dir / FLASHVSR_PROMPT)["context"], prompt())
 
 
 @pytest.mark.parametrize(
     ("place", "wanted", "version"),
     [("FlashVSR-v1.1/LQ_proj_in.ckpt", None, "v1.1"), ("models--x--FlashVSR-v1.1/blobs/0a1b", None, "v1.1"),
-     ("FlashVSR1_1.ckpt", None, "v1.1"), ("FlashVSR_v1/LQ_proj_in.ckpt", None, "v1"),
+     ("FlashVSR1_1.safetensors", None, "v1.1"), ("FlashVSR_v1/LQ_proj_in.ckpt", None, "v1"),
      ("FlashVSR/LQ.ckpt", "flashvsr-v1-full", "v1"),
      ("FlashVSR-v1.1/LQ.ckpt", "flashvsr_v1_lq_proj.safetensors", "v1")],
 )  # fmt: skip
-def test_the_version_is_what_is_asked_for_or_what_the_path_says(
-    tmp_path: Path, settings: Settings, place: str, wanted: str | None, version: str
-) -> None:
-    (imported,) = take(pickled(tmp_path / place, projection().state_dict()), settings, wanted)
-    assert (imported.path.name, imported.how) == (flashvsr_file(version, "lq_proj"), "converted")
-    assert torch.equal(load_file(imported.path)["conv1.weight"], projection().conv1.weight)
+def test_the_version_is_what_is_asked_for_or_what_the_path_says(place: str, wanted: str | None, version: str) -> None:
+    name = name_of(Path("/models") / place, "lq_proj", "BF16", wanted, lambda *_: None)
+    assert name == flashvsr_file(version, "lq_proj")
 
 
-def test_where_nothing_says_the_version_it_is_asked_for_and_no_other_name_is_taken(
-    tmp_path: Path, settings: Settings
-) -> None:
-    path = pickled(tmp_path / "FlashVSR" / "TCDecoder.ckpt", tiny_decoder().state_dict())
-    with pytest.raises(InvalidParameter, match=r"say it with --as flashvsr-v1\.1-tiny-long or flashvsr-v1-tiny-long"):
-        take(path, settings)
-    with pytest.raises(InvalidParameter, match=r"cannot be flashvsr-v2; it can be flashvsr_v1\.1_tcdecoder"):
-        take(path, settings, "flashvsr-v2")
-    assert not settings.model_dir.exists()
+def test_where_nothing_says_the_version_it_is_asked_for_and_no_other_name_is_taken() -> None:
+    path = Path("/models/FlashVSR/TCDecoder.ckpt")
+    with pytest.raises(InvalidParameter) as caught:
+        name_of(path, "tcdecoder", "F32", None, lambda *_: None)
+    assert caught.value.remedy == "say it with --as flashvsr-v1.1-tiny-long or flashvsr-v1-tiny-long"
+    with pytest.raises(InvalidParameter, match="cannot be flashvsr-v2"):
+        name_of(path, "tcdecoder", "F32", "flashvsr-v2", lambda *_: None)
+
+
+def test_parts_without_versions_have_one_name_whichever_model_they_are_taken_for() -> None:
+    for part, name in (("prompt", FLASHVSR_PROMPT), ("wan_vae", FLASHVSR_VAE)):
+        assert name_of(Path("/a"), part, "BF16", "flashvsr-v1-full", lambda *_: None) == name
 
 
 def test_a_file_of_several_parts_becomes_one_file_for_each(tmp_path: Path, settings: Settings) -> None:
@@ -109,21 +107,3 @@ def test_a_file_of_one_part_is_linked_and_tells_what_its_model_lacks(tmp_path: P
     save_file(wan_with_encoder(), tmp_path / "vae.safetensors")
     (vae,) = take(tmp_path / "vae.safetensors", settings)
     assert (vae.path.name, vae.how, vae.missing) == (FLASHVSR_VAE, "linked", ())
-
-
-def test_pickles_that_hold_more_than_tensors_or_would_run_code_are_refused(tmp_path: Path, settings: Settings) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, ...]:
-            return Path.touch, (tmp_path / "it ran",)
-
-    weights = dict(tiny_decoder().state_dict())
-    lacking = {name: value for name, value in weights.items() if name != "decoder.26.bias"}
-    for content, said in (
-        ({"model": Evil()}, "no pickle of a tensor"),
-        ({**weights, "epoch": 3}, "a pickle of dict, not of tensors alone"),
-        (lacking, "1 missing keys, first decoder.26.bias"),
-        (torch.zeros(2, 3, 4), r"the prompt has the shape \(2, 3, 4\)"),
-    ):  # fmt: skip
-        with pytest.raises(WeightsInvalid, match=said):
-            take(pickled(tmp_path / "v1.1.ckpt", content), settings)
-    assert not (tmp_path / "it ran").exists() and not settings.model_dir.exists()

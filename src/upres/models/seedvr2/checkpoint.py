@@ -6,7 +6,7 @@ shapes say: small models of the same make are how the whole way is tested.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -74,12 +74,14 @@ def vae_config(shapes: Shapes) -> VaeConfig:
     return VaeConfig(channels=(first, middle, coarse, deep), norm_groups=first // 4)
 
 
-def load_dit(path: Path, device: torch.device, dtype: torch.dtype, *kinds: Kind) -> Dit:
+def load_dit(
+    path: Path, device: torch.device, dtype: torch.dtype, *kinds: Kind, make: Callable[[DitConfig], Dit] = Dit
+) -> Dit:
     """`dtype` is what the model will compute in. fp8 and quantised weights stay as small as they are."""
     file = open_weights(path)
     config = dit_config(file.shapes, expect(file, *(kinds if kinds else CONFIGS)))
     with torch.device("meta"):
-        dit = Dit(config)
+        dit = make(config)
     assign(dit, file, device)
     for module in dit.modules():
         if isinstance(module, Linear):
@@ -87,12 +89,14 @@ def load_dit(path: Path, device: torch.device, dtype: torch.dtype, *kinds: Kind)
     return dit.eval()
 
 
-def load_vae(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVae:
+def load_vae(
+    path: Path, device: torch.device, dtype: torch.dtype, *, make: Callable[[VaeConfig], VideoVae] = VideoVae
+) -> VideoVae:
     """`dtype` is what the autoencoder computes in, throughout."""
     file = open_weights(path)
     expect(file, Kind.VAE)
     with torch.device("meta"):
-        vae = VideoVae(vae_config(file.shapes))
+        vae = make(vae_config(file.shapes))
     assign(vae, file, device)
     vae.merge()
     return vae.to(dtype).eval()

@@ -33,7 +33,7 @@ from upres.models.seedvr2.vae_footprint import Passing, decoding, encoding
 RGB = 3
 ENCODER_PARAMETERS, DECODER_PARAMETERS = 100_046_496, 150_601_731  # of the published autoencoder
 MERGED_VALUES = 78_729_216  # of its enlargements, beside their parameters (upsample.py)
-IN_FLIGHT = TIME_SCALE + 2  # frames that are kept beside a block: looked at for cuts, and what a shot is filled from
+IN_FLIGHT = 2 * TIME_SCALE + 2  # frames kept beside a block: of the last piece, for a shot's end, to look for cuts
 # Bytes of 256 weights. A Q4_K_M file holds about one weight in ten as Q6_K.
 STORED = {"fp16": 512, "fp8": 256, "q8": 272, "q4": 151}
 
@@ -120,8 +120,8 @@ class SeedVr2Footprint:
         return self._with_weights(clip, frames, placement, frames, held, encode, decode, held, between)
 
     def _stream(self, clip: ClipSize, window: int, placement: Placement) -> Needs:
-        """With its memory carried it is worst when a window's frames have been waited for, and go in; in portions
-        later, when those are gone."""
+        """With its memory carried it is at its worst when a window's frames have been waited for, and go in; in
+        portions later, when those are gone: then the frames before the next portion are kept."""
         frame = RGB * clip.pixels
         if placement.carried:
             held = frame * SINGLE * (window + 2 * clip.block)
@@ -134,7 +134,8 @@ class SeedVr2Footprint:
             frames = 1 + TIME_SCALE * (PORTION_SLICES + LEAD_SLICES)
             encode, decode = self._passages(clip, placement, frames)
             waiting = frames * frame * self.value_bytes
-            held, encode = frame * SINGLE * (clip.block + IN_FLIGHT) + waiting, encode + waiting
+            led_in = (1 + TIME_SCALE * LEAD_SLICES) * frame * self.value_bytes
+            held, encode = frame * SINGLE * (clip.block + IN_FLIGHT) + led_in, encode + 2 * waiting - led_in
         between = held + waiting + TIME_SCALE * frame * self._given()
         return self._with_weights(clip, window, placement, TIME_SCALE, held, encode, decode, held, between)
 
@@ -160,7 +161,7 @@ class SeedVr2Footprint:
         parts = self._passing(max(tiles), frames == 1)
         two_slices = frames <= 1 + TIME_SCALE
         encode, decode = (
-            (part.working if carried else part.closing if two_slices else part.values) * self.value_bytes
+            self.value_bytes * (part.working if carried else part.closing if two_slices else part.values)
             for part in parts
         )
         made = RGB * frames * max(tiles)

@@ -1,0 +1,313 @@
+"""What a task would be before anyone commits to it: sizes, time, disk, memory, model. Knows no store and no pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from upres.catalog import Catalog
+from upres.catalog.model import Model
+from upres.media.probe import MediaInfo
+from upres.queue.store import Price
+from upres.restore.memory import MB, Work, footprint, plan_memory
+from upres.restore.plan import Plan, Size, plan_clip
+from upres.tasks import MediaKind, TaskSpec
+
+AUTO = "auto"
+START_S = 2.0  # of a worker and its model, roughly
+GUESS_FACTOR = 3.0  # how far the truth may lie from a rate that was never measured here, either way
+SPREAD = 1.25  # and from measured ones: other content, other load
+# H.264, CRF 18, bits per output pixel: 0.10 to 0.25 on restored film; PNG: bytes per pixel of photographs
+VIDEO_BITS_PER_PIXEL, IMAGE_BYTES_PER_PIXEL = 0.2, 1.9
+PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
+LAST_RESORT = "compact"  # its architecture: invents nothing, and restores little
+OVERSHARP = "Sharp"  # invents more than it restores: only for who asks for it
+SLOW_S = 3600.0  # an estimate from here on earns a warning
+
+
+class MediaFacts(BaseModel):
+    """A file as `probe` found it, for people and programs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    kind: MediaKind
+    format: str = ""
+    codec: str = ""
+    width: Annotated[int, Field(ge=1, le=100_000)]
+    height: Annotated[int, Field(ge=1, le=100_000)]
+    frames: Annotated[int, Field(ge=1)] = 1
+    fps: Annotated[float, Field(ge=0)] = 0.0
+    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    bytes: int = 0
+    pix_fmt: str = ""
+    hdr: bool = False
+    interlaced: bool = False
+    variable_frame_rate: bool = False
+    has_alpha: bool = False
+    rotation: int = 0
+    audio: tuple[str, ...] = ()
+    subtitles: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, info: MediaInfo) -> MediaFacts:
+        return cls(
+            file=info.path.name, kind=info.kind, format=info.format, codec=info.codec, width=info.width,
+            height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
+            duration_s=round(info.duration_s, 3), bytes=info.path.stat().st_size, pix_fmt=info.pix_fmt, hdr=info.hdr,
+            interlaced=info.interlaced, variable_frame_rate=info.variable_frame_rate, has_alpha=info.has_alpha,
+            rotation=info.rotation, audio=info.audio, subtitles=info.subtitles, warnings=info.warnings,
+        )  # fmt: skip
+
+
+class Duration(BaseModel):
+    """Seconds of work, most likely and between which bounds; `basis` says where the numbers come from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    likely_s: float
+    low_s: float
+    high_s: float
+    basis: str
+
+
+class Memory(BaseModel):
+    """What a task takes of the device's memory, MB. Only `fits`, `needs_mb` and `room_mb` where nothing predicts the
+    model's phases; `fits` is None where not even the rough figure of the catalogue helps.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fits: bool | None
+    needs_mb: int | None
+    room_mb: int
+    encode_mb: int | None = None
+    diffuse_mb: int | None = None
+    decode_mb: int | None = None
+    weights_mb: int | None = None  # on the device, in the phase that has most of them there
+    how: str | None = None  # what is offloaded, how frames are cut
+    strained: bool = False  # it only fits with weights streamed from host memory, or in shorter windows than asked for
+    remedy: str = ""
+
+
+class Option(BaseModel):
+    """One installed model for this file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    memory: Memory
+    likely_s: float
+
+
+class Forecast(BaseModel):
+    """The dry run of a task. Nothing is reserved: a queue that moves, or other load, changes the times."""
+
+    model_config = ConfigDict(frozen=True)
+
+    summary: str
+    media: MediaFacts
+    model: str
+    model_reason: str
+    width: int
+    height: int
+    frames: int
+    window: int  # frames that go through the model together
+    windows: int
+    device: str
+    memory: Memory
+    work: Duration
+    queue_s: float  # until it would start
+    output_bytes: int
+    disk_bytes: int  # needed at most while it runs
+    free_bytes: int
+    options: tuple[Option, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the forecast has to know of the machine that would do the work."""
+
+    device: str
+    on_gpu: bool
+    memory_mb: int  # of the GPU, or the machine
+    room_bytes: int  # of that, for tensors
+    free_bytes: int
+    reserve_bytes: int
+    queue_s: float
+    longest_s: float  # for which "auto" takes the better of two models
+
+
+Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
+
+
+def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
+    """Raises InvalidParameter, ModelNotFound, UnsupportedMedia."""
+    model, reason = choose(media, spec, catalog, rates, machine)
+    plan = plan_for(media, spec, model)
+    work = duration(model, plan, rates, machine)
+    size, (memory, window) = output_bytes(media, plan), memory_of(model, spec, plan, machine)
+    return Forecast(
+        summary=_summary(media, plan, model, work, size, machine), media=media,
+        model=model.name, model_reason=reason, width=plan.target.width,
+        height=plan.target.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
+        device=machine.device, memory=memory, work=work,
+        queue_s=machine.queue_s, output_bytes=size, disk_bytes=2 * size, free_bytes=machine.free_bytes,
+        options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
+        warnings=tuple(_warnings(media, plan, model, memory, work, 2 * size, machine)),
+    )  # fmt: skip
+
+
+def choose(
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine
+) -> tuple[Model, str]:
+    """The model that `spec` names, or the best one for "auto"; and why."""
+    if spec.dit_model != AUTO:
+        model = catalog.find(spec.dit_model)
+        return model, "you named it" if spec.dit_model == model.name else "the default of what is installed"
+    passed_over: list[str] = []
+    candidates = _candidates(media, spec, catalog, machine)
+    for model, plan, memory in candidates:
+        wanted_s = duration(model, plan, rates, machine).likely_s
+        if memory.fits is False:
+            passed_over.append(_too_large(model, memory))
+        elif wanted_s > machine.longest_s and model.architecture != LAST_RESORT:
+            passed_over.append(f"{model.name} would take about {in_words(wanted_s)}")
+        else:
+            strained = [f"{memory.how}: slower, or in shorter windows"] if memory.strained else []
+            why = "the best installed model" if model is candidates[0][0] else "the best that fits and is fast enough"
+            return model, "; ".join([why, *strained, *passed_over])
+    least = candidates[-1][0]
+    return least, "; ".join(["the smallest one, though it may not fit", *passed_over])
+
+
+def _candidates(
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, machine: Machine
+) -> list[tuple[Model, Plan, Memory]]:
+    """The best first; those that have to be squeezed onto the device after all others, the smallest of them first."""
+    models = [model for model in _installed(catalog) if model.variant != OVERSHARP]
+    rows = []
+    for model in models if models else _installed(catalog):
+        plan = plan_for(media, spec, model)
+        rows.append((model, plan, memory_of(model, spec, plan, machine)[0]))
+
+    def rank(row: tuple[Model, Plan, Memory]) -> tuple[bool, bool, float, int]:
+        size, bits = _quality(row[0])
+        sign = 1 if row[2].strained else -1
+        return row[0].architecture == LAST_RESORT, row[2].strained, sign * size, sign * bits
+
+    return sorted(rows, key=rank)
+
+
+def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
+    return plan_clip(Size(media.height, media.width), media.frames, media.kind, spec, model.limits)
+
+
+def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
+    work = plan.frames * plan.target.pixels
+    measured = rates(model.name, Price(plan.frames, plan.target.pixels))
+    if not measured:
+        guess = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_cpu
+        return _bounded(work / guess, work / guess / GUESS_FACTOR, work / guess * GUESS_FACTOR,
+                        "a guess: this model has not run here yet")  # fmt: skip
+    times = [work / rate for rate in measured]
+    basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
+    return _bounded(sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+
+
+def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
+    """And the frames of a window, which memory may make fewer."""
+    known = footprint(model.architecture, model.params, model.precision, on_gpu=machine.on_gpu)
+    room_mb = machine.room_bytes // MB
+    if known is None:
+        needs = _rough_mb(model)
+        fits = needs <= machine.memory_mb if needs is not None and machine.on_gpu else None
+        return Memory(fits=fits, needs_mb=needs, room_mb=room_mb), plan.window
+    work = Work(plan, spec.vae_tiling, spec.vae_quality, spec.color_correction)
+    found = plan_memory(known, work, machine.room_bytes, on_gpu=machine.on_gpu)
+    memory = Memory(
+        fits=found.fits, needs_mb=found.peak // MB, room_mb=room_mb, encode_mb=found.encode // MB,
+        diffuse_mb=found.diffuse // MB, decode_mb=found.decode // MB, weights_mb=found.weights // MB,
+        how=str(found.placement), remedy=found.remedy,
+        strained=found.window < plan.window or found.placement.offload == "blocks",
+    )  # fmt: skip
+    return memory, found.window
+
+
+def _rough_mb(model: Model) -> int | None:
+    found = re.search(r"([\d.]+)\s*GB", model.vram)
+    return round(float(found[1]) * 1000) if found else None  # a card sold as 24 GB reports 24,564 MiB
+
+
+def _too_large(model: Model, memory: Memory) -> str:
+    return f"{model.name} needs about {memory.needs_mb} MB, there is room for {memory.room_mb} MB"
+
+
+def output_bytes(media: MediaFacts, plan: Plan) -> int:
+    pixels = plan.frames * plan.target.pixels
+    if media.kind == "image":
+        return round(pixels * IMAGE_BYTES_PER_PIXEL)
+    sound = round(media.duration_s * 24_000) * len(media.audio)  # 192 kbit/s
+    return round(pixels * VIDEO_BITS_PER_PIXEL / 8) + sound
+
+
+def in_words(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`: as exact as an estimate deserves."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bounded(likely: float, low: float, high: float, basis: str) -> Duration:
+    return Duration(likely_s=round(START_S + likely, 1), low_s=round(low, 1), high_s=round(2 * START_S + high, 1),
+                    basis=basis)  # fmt: skip
+
+
+def _installed(catalog: Catalog) -> list[Model]:
+    return [catalog.find(name) for name in catalog.installed_names()]
+
+
+def _quality(model: Model) -> tuple[float, int]:
+    """More parameters first, then more bits."""
+    found = re.fullmatch(r"([\d.]+)([MB])", model.params)
+    size = float(found[1]) * {"M": 1e6, "B": 1e9}[found[2]] if found else 0.0
+    return size, PRECISIONS.index(model.precision) if model.precision in PRECISIONS else len(PRECISIONS)
+
+
+def _summary(media: MediaFacts, plan: Plan, model: Model, work: Duration, size: int, machine: Machine) -> str:
+    what = str(plan.target) if media.kind == "image" else f"{plan.frames} frames of {plan.target}"
+    queue = f", after about {in_words(machine.queue_s)} in the queue" if machine.queue_s else ""
+    return (f"{what} with {model.name}: about {in_words(work.likely_s)} ({in_words(work.low_s)} to "
+            f"{in_words(work.high_s)}, {work.basis}){queue}; a file of about {size / 1e6:.3g} MB")  # fmt: skip
+
+
+def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Option:
+    plan = plan_for(media, spec, model)
+    memory, _ = memory_of(model, spec, plan, machine)
+    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
+
+
+def _warnings(
+    media: MediaFacts, plan: Plan, model: Model, memory: Memory, work: Duration, disk: int, machine: Machine
+) -> list[str]:
+    found = list(media.warnings)
+    scale = Fraction(plan.target.height, media.height)
+    if scale < 1:
+        found.append(f"the result, {plan.target}, is smaller than the file, {media.width}x{media.height}")
+    elif scale > 4:
+        found.append(f"{float(scale):.1f} times the size: detail beyond 4 times is invented rather than restored")
+    if memory.fits is False:
+        found.append("; ".join(part for part in (_too_large(model, memory), memory.remedy) if part))
+    if work.likely_s > SLOW_S:
+        found.append(f"this takes about {in_words(work.likely_s)}; a smaller resolution or model is faster")
+    if disk + machine.reserve_bytes > machine.free_bytes:
+        found.append(f"about {disk // 10**6} MB are needed beside the reserve of {machine.reserve_bytes // 2**20} MB, "
+                     f"{machine.free_bytes // 10**6} MB are free")  # fmt: skip
+    return found

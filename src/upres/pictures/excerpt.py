@@ -1,0 +1,47 @@
+"""A short, lossless piece of a file: what a preview restores instead of the whole. Knows nothing of tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from upres.media.ffmpeg import FfmpegProcess
+from upres.media.images import read_image, write_png
+from upres.media.probe import CONTAINERS, MAX_PIXELS, MediaInfo
+from upres.pictures.values import SMALLEST_SIDE, Excerpt
+from upres.restore.plan import Size
+from upres.tasks import TaskSpec
+
+
+def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
+    """Writes `frames` frames of the piece into `folder` and returns the file's path.
+
+    Raises InvalidParameter, InvalidInput, MediaFailed, DiskFull.
+    """
+    left, top, size = excerpt.box(info)
+    if info.kind == "image":
+        path = folder / f"{info.path.stem}_preview.png"
+        pixels = read_image(info)[top : top + size.height, left : left + size.width]
+        write_png(path, np.ascontiguousarray(pixels))
+        return path
+    path = folder / f"{info.path.stem}_preview.mov"  # FFV1 keeps every bit, MOV the frame rate as a fraction
+    arguments = [
+        "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS),
+        "-apply_cropping", "codec", "-ss", f"{max(0.0, excerpt.begins_s(info, frames) - 0.5 / float(info.fps)):.6f}",
+        "-i", f"file:{info.path}", "-map", "0:V:0", "-an", "-sn", "-dn", "-frames:v", str(frames),
+        "-fps_mode", "passthrough", "-vf", f"crop={size.width}:{size.height}:{left}:{top}", "-c:v", "ffv1",
+        "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mov", "-y", f"file:{path}",
+    ]  # fmt: skip
+    with FfmpegProcess(arguments, doing=f"cutting {info.path.name}") as process:
+        process.finish()
+    return path
+
+
+def of_part(spec: TaskSpec, path: Path, info: MediaInfo, size: Size) -> TaskSpec:
+    """The order for a part of the picture: enlarged as many times as `spec` enlarges the whole of `info`."""
+    change: dict[str, object] = {"input_path": str(path), "output_path": None}
+    if spec.scale is None and min(size.height, size.width) != min(info.height, info.width):
+        short = min(size.height, size.width) * spec.resolution // min(info.height, info.width)
+        change["resolution"] = max(SMALLEST_SIDE, short)
+    return spec.model_copy(update=change)

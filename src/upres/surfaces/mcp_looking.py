@@ -1,0 +1,159 @@
+"""MCP tools to look before and after: probe, plan, preview, compare. Knows nothing of how pictures are made."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult
+from pydantic import BaseModel
+
+from upres.engine import Engine
+from upres.forecast import Forecast, MediaFacts
+from upres.pictures.values import Comparison, Excerpt
+from upres.settings import Settings
+from upres.surfaces import views
+from upres.surfaces.mcp_parameters import (
+    Against,
+    BatchSize,
+    Correction,
+    DetailAt,
+    FilePath,
+    ModelName,
+    Moment,
+    Region,
+    Resolution,
+    Seconds,
+    Seed,
+    Start,
+    TaskId,
+)
+from upres.surfaces.mcp_replies import caption, picture, reply
+from upres.surfaces.mcp_waiting import Waiter
+from upres.tasks import Task, TaskSpec, TaskState
+
+PREVIEW_PATIENCE_S = 600
+
+
+class Planned(Forecast):
+    """Seconds and bytes are estimates; `fits` compares a model's rough need with the device's memory."""
+
+    next_step: str
+
+
+class Looked(BaseModel):
+    """What the two pictures show. `detail` is left, top, right, bottom of the part shown pixel for pixel."""
+
+    task_id: str
+    status: str
+    model: str
+    at_seconds: float | None = None
+    duration_seconds: float | None = None
+    output_resolution: str | None = None
+    detail: list[int] | None = None
+    pictures: list[str] | None = None
+    output_path: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    timed_out: bool | None = None
+    progress: int | None = None
+    estimated_wait_seconds: int | None = None
+    next_step: str | None = None
+
+
+class LookingTools:
+    """Nothing here commits to a whole file: previews are tasks of a second or less that go before all others."""
+
+    def __init__(self, engine: Engine, settings: Settings, waiter: Waiter) -> None:
+        self._engine = engine
+        self._images = settings.mcp_images
+        self._waiter = waiter
+
+    def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, MediaFacts]:
+        """What a video or image file is: size, frames, rate, codec, sound, and what a restored file will not carry."""
+        return reply(self._engine.probe(file_path))
+
+    def plan_task(
+        self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, dit_model: ModelName = "auto"
+    ) -> Annotated[CallToolResult, Planned]:
+        """How long, how large, with which model: a dry run of a submit tool that starts nothing.
+
+        Answers "how long would this take", "will it fit" and "which model". With dit_model auto (the default) it
+        chooses the best installed model and says why; options lists the others.
+        """
+        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
+        plan = self._engine.plan(spec)
+        step = (f"preview_task shows a piece of it; submit_{plan.media.kind}_task with dit_model={plan.model} "
+                "restores all of it.")  # fmt: skip
+        return reply(Planned(**plan.model_dump(), next_step=step))
+
+    async def preview_task(
+        self,
+        file_path: FilePath,
+        resolution: Resolution,
+        batch_size: BatchSize,
+        dit_model: ModelName,
+        color_correction: Correction,
+        seed: Seed,
+        start: Start,
+        seconds: Seconds,
+        region: Region,
+        *,
+        ctx: Context[Any, Any],
+    ) -> Annotated[CallToolResult, Looked]:
+        """Show before and after of a short piece of a video, or of an image, before the whole is restored.
+
+        Takes the parameters of the submit tools, restores a second or less and returns two pictures to compare.
+        Nothing else is started: when the user likes it, call submit_video_task or submit_image_task.
+        """
+        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
+                        color_correction=color_correction, seed=seed)  # fmt: skip
+        piece = Excerpt(start_s=start, seconds=seconds, place=region)
+        task = await self._waiter.apart(partial(self._engine.sample, spec, piece))
+        task, _ = await self._waiter.wait(task.id, self._waiter.limit_s(ctx, PREVIEW_PATIENCE_S), ctx)
+        if task.state is not TaskState.COMPLETED:
+            return reply(_unfinished(task).model_copy(update={"timed_out": not task.state.finished or None}))
+        return await self._shown(task, None, "auto", None, "the file, enlarged as a player would")
+
+    async def compare_task(
+        self, task_id: TaskId, at: Moment = None, region: DetailAt = "auto", against: Against = None,
+    ) -> Annotated[CallToolResult, Looked]:
+        """Show before and after of a completed task (also of a preview) at one moment, as two pictures.
+
+        Each shows the whole frame and, of large ones, a part pixel for pixel. With against, two tasks' results are
+        compared: the same file restored with two models or settings.
+        """
+        task = await self._waiter.apart(partial(self._engine.status, task_id))
+        if not task.state.finished:
+            return reply(_unfinished(task))
+        before = "the input, enlarged as a player would" if against is None else f"the result of task {against}"
+        return await self._shown(task, at, region, against, before)
+
+    async def _shown(
+        self, task: Task, at: float | None, region: DetailAt, against: str | None, before: str
+    ) -> CallToolResult:
+        look = partial(self._engine.compare, task.id, at_s=at, focus=region, against=against)
+        pair: Comparison = await self._waiter.apart(look)
+        view = Looked(
+            task_id=task.id, status=task.state, model=task.model, at_seconds=pair.at_s,
+            duration_seconds=pair.duration_s, output_resolution=f"{pair.width}x{pair.height}",
+            detail=list(pair.detail) if pair.detail is not None else None,
+            pictures=[f"before: {before}", f"after: {task.model}"] if self._images else [],
+            output_path=task.result.output_path if task.result is not None else None,
+        )  # fmt: skip
+        if not self._images:
+            return reply(view)
+        return reply(view, caption("before"), picture(pair.before), caption("after"), picture(pair.after))
+
+
+def _unfinished(task: Task) -> Looked:
+    status = views.TaskStatus.of(task)
+    if task.state.finished:
+        return Looked(task_id=task.id, status=task.state, model=task.model, error=status.error,
+                      error_code=status.error_code)  # fmt: skip
+    return Looked(
+        task_id=task.id, status=task.state, model=task.model, progress=task.percent,
+        estimated_wait_seconds=status.estimated_wait_seconds,
+        next_step="Call wait_for_task with this task_id, then compare_task with it to see the pictures.",
+    )  # fmt: skip

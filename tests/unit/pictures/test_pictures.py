@@ -1,0 +1,145 @@
+"""Stills, excerpts, pairs and contact sheets of real files."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support import ffmpeg, make_video
+from upres.errors import InvalidParameter
+from upres.media.decode import FrameReader
+from upres.media.images import read_image
+from upres.media.probe import MediaInfo, probe
+from upres.pictures.excerpt import cut, of_part
+from upres.pictures.layout import MAX_BYTES, MAX_SIDE, contact_sheet, jpeg, pair
+from upres.pictures.stills import still
+from upres.pictures.values import Excerpt
+from upres.pictures.verbs import compare, cut_for_preview, preview_frames, sheet
+from upres.restore.plan import Size
+from upres.tasks import TaskSpec
+
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (2000, 3000, 3), dtype=np.uint8))
+
+
+def frames_of(info: MediaInfo) -> np.ndarray:
+    with FrameReader(info) as reader:
+        return np.concatenate(list(reader))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> MediaInfo:
+    """48 frames in four groups of pictures, at 24000/1001."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24000/1001,hue=h=67*n", "-frames:v", "48", "-g", "12",
+           "-pix_fmt", "yuv420p", path)  # fmt: skip
+    return probe(path)
+
+
+@pytest.mark.parametrize("number", [0, 1, 11, 12, 30, 47])
+def test_a_still_is_the_frame_that_is_shown_then(clip: MediaInfo, number: int) -> None:
+    shown_from = float(Fraction(number) / clip.fps)
+    for moment in (shown_from, shown_from + 0.02):
+        assert np.array_equal(np.asarray(still(clip, moment)), frames_of(clip)[number])
+
+
+def test_a_moment_behind_the_end_is_the_last_frame(clip: MediaInfo) -> None:
+    assert np.array_equal(np.asarray(still(clip, 99.0)), frames_of(clip)[-1])
+
+
+def test_an_inexact_still_is_the_key_frame_before(clip: MediaInfo) -> None:
+    assert np.array_equal(np.asarray(still(clip, 20 / 24, exact=False)), frames_of(clip)[12])
+
+
+def test_a_cut_is_bit_for_bit_the_piece(clip: MediaInfo, tmp_path: Path) -> None:
+    piece = probe(cut(clip, Excerpt(start_s=14 * 1001 / 24000), 5, tmp_path))
+    assert (piece.frames, piece.fps, piece.variable_frame_rate) == (5, clip.fps, False)
+    assert np.array_equal(frames_of(piece), frames_of(clip)[14:19])
+
+
+@pytest.mark.parametrize(("place", "left", "top"), [("top left", 0, 0), ("bottom right", 48, 32), ("center", 24, 16)])
+def test_a_cut_of_a_part_is_that_part(clip: MediaInfo, tmp_path: Path, place: str, left: int, top: int) -> None:
+    piece = probe(cut(clip, Excerpt.model_validate({"start_s": 0, "place": place}), 2, tmp_path))
+    assert (piece.width, piece.height) == (48, 32)
+    there = frames_of(clip)[:2, top : top + 32, left : left + 48].astype(int)
+    assert np.abs(frames_of(piece).astype(int) - there)[:, 3:-3, 3:-3].max() <= 2  # chroma is interpolated at the edge
+
+
+def test_a_cut_of_an_image_keeps_its_alpha(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    piece = probe(cut(probe(tmp_path / "a.png"), Excerpt(place="right"), 1, tmp_path))
+    assert np.array_equal(read_image(piece), pixels[16:48, 32:])
+
+
+def test_a_piece_lies_in_the_middle_unless_told_and_inside_the_clip_always(clip: MediaInfo) -> None:
+    assert Excerpt().begins_s(clip, 8) == pytest.approx(20 * 1001 / 24000)
+    assert Excerpt(start_s=1.99).begins_s(clip, 24) == pytest.approx(24 * 1001 / 24000)
+    with pytest.raises(InvalidParameter, match=r"start=3 lies behind the end of clip\.mp4; it is 2\.002 s long"):
+        Excerpt(start_s=3).begins_s(clip, 1)
+
+
+def test_a_part_of_a_tiny_picture_is_refused(tmp_path: Path) -> None:
+    info = probe(make_video(tmp_path / "tiny.mp4", frames=1, size="20x20", sound=False))
+    with pytest.raises(InvalidParameter, match="only 10x10 pixels; preview all of it"):
+        Excerpt(place="center").box(info)
+
+
+@pytest.mark.parametrize(("seconds", "frame_s", "frames"), [
+    (None, 0.1, 24), (None, 1.0, 20), (None, 100.0, 5), (0.5, 100.0, 12), (10, 0.1, 48), (0.01, 0.1, 1)])  # fmt: skip
+def test_a_preview_is_a_second_unless_that_takes_long(
+    clip: MediaInfo, seconds: float | None, frame_s: float, frames: int
+) -> None:
+    assert preview_frames(clip, Excerpt(seconds=seconds), frame_s) == frames
+
+
+def test_a_part_is_enlarged_as_much_as_the_whole(clip: MediaInfo) -> None:
+    spec = TaskSpec(input_path="clip.mp4", resolution=256, seed=7, output_path="/elsewhere.mp4")
+    part = of_part(spec, Path("/piece.mov"), clip, Size(32, 48))
+    assert (part.resolution, part.seed, part.input_path, part.output_path) == (128, 7, "/piece.mov", None)
+
+
+def test_a_cut_whose_order_fails_leaves_nothing(clip: MediaInfo, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), cut_for_preview(clip, TaskSpec(input_path="x"), Excerpt(), 2, tmp_path) as order:
+        assert Path(order.input_path).is_file()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_pair_has_one_layout_and_shows_a_part_pixel_for_pixel() -> None:
+    shown = pair(NOISE.resize((300, 200)), NOISE, "bottom right")
+    before, after = (Image.open(io.BytesIO(data)) for data in (shown.before, shown.after))
+    assert before.size == after.size and max(after.size) <= MAX_SIDE
+    assert shown.detail is not None and shown.detail[2:] == NOISE.size
+
+
+def test_the_part_shown_is_where_the_edges_are() -> None:
+    flat = Image.new("RGB", (3000, 2000), (90, 90, 90))
+    flat.paste(NOISE.crop((0, 0, 200, 200)), (2600, 1750))
+    left, top, right, bottom = pair(flat, flat, "auto").detail or (0, 0, 0, 0)
+    assert left <= 2600 and right >= 2800 and top <= 1750 and bottom >= 1950
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (200, 2000), (2000, 9), (1, 1)])
+def test_a_jpeg_is_small_whatever_it_shows(size: tuple[int, int]) -> None:
+    data = jpeg(NOISE.resize(size))
+    assert len(data) <= MAX_BYTES
+    assert max(Image.open(io.BytesIO(data)).size) <= MAX_SIDE
+
+
+def test_a_sheet_of_a_clip_shows_six_moments(clip: MediaInfo) -> None:
+    image = Image.open(io.BytesIO(sheet(clip.path)))
+    tiles = [image.crop((x * 100, y * 68 + 20, x * 100 + 96, y * 68 + 64)) for y in range(2) for x in range(3)]
+    assert image.size == (3 * 100 - 4, 2 * 68 - 4)
+    assert len({tile.tobytes() for tile in tiles}) == 6
+
+
+def test_a_sheet_of_one_picture_is_that_picture() -> None:
+    assert Image.open(io.BytesIO(contact_sheet([(NOISE, "")]))).size == (768, 512)
+
+
+def test_a_moment_outside_the_clip_is_refused(clip: MediaInfo) -> None:
+    with pytest.raises(InvalidParameter, match=r"at=5 lies outside the clip; give 0 to 2\.002 seconds"):
+        compare(clip.path, clip.path, 5, "auto")

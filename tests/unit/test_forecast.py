@@ -1,0 +1,136 @@
+"""The dry run: what it chooses, what it says of time, memory and disk, and what it warns of."""
+
+from pathlib import Path
+
+import pytest
+
+from upres.catalog import Catalog
+from upres.forecast import Forecast, Machine, MediaFacts, forecast, in_words
+from upres.queue.store import Price
+from upres.tasks import MediaKind, TaskSpec
+
+SD = MediaFacts(file="clip.mp4", kind="video", width=640, height=480, frames=100, fps=25.0, duration_s=4.0)
+GPU_24 = Machine(device="RTX", on_gpu=True, memory_mb=24_564, room_bytes=22 << 30, free_bytes=10**12,
+                 reserve_bytes=0, queue_s=0.0, longest_s=3600.0)  # fmt: skip
+SMALL, FP8, FULL, SHARP = (f"seedvr2_ema_{name}.safetensors" for name in (
+    "3b_fp8_e4m3fn", "7b_fp8_e4m3fn", "7b_fp16", "7b_sharp_fp16"))  # fmt: skip
+
+
+def plan(
+    folder: Path, *models: str, media: MediaFacts = SD, machine: Machine = GPU_24,
+    rates: dict[str, list[float]] | None = None, **params: object,
+) -> Forecast:  # fmt: skip
+    for name in ("ema_vae_fp16.safetensors", "seedvr2_pos_emb.safetensors", *models):
+        (folder / name).touch()
+    measured = rates if rates is not None else {}
+    spec = TaskSpec.model_validate({"input_path": media.file, "dit_model": "auto", **params})
+    return forecast(media, spec, Catalog(folder), lambda model, _: measured.get(model, []), machine)
+
+
+def changed(machine: Machine, **fields: float) -> Machine:
+    return Machine(**{**{name: getattr(machine, name) for name in Machine.__slots__}, **fields})
+
+
+def test_auto_takes_the_largest_model_that_fits(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FP8, FULL)
+    assert found.model == FULL
+    assert found.model_reason == "the best installed model"
+
+
+def test_what_would_have_to_be_squeezed_in_comes_after_what_fits(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FP8, FULL, machine=changed(GPU_24, room_bytes=14 << 30))
+    assert {option.model: option.memory.strained for option in found.options}[FULL] is True
+    assert found.model == FP8 and found.memory.fits and not found.memory.strained
+    assert found.memory.needs_mb == max(filter(None, (found.memory.encode_mb, found.memory.diffuse_mb,
+                                                      found.memory.decode_mb)))  # fmt: skip
+
+
+def test_where_all_must_be_squeezed_in_the_smallest_is_and_it_says_so(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FULL, machine=changed(GPU_24, room_bytes=4 << 30), resolution=2160)
+    assert found.model == SMALL
+    assert "streamed from host memory: slower" in found.model_reason
+
+
+def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160)
+    assert found.model == "compact"
+    assert f"{SMALL} needs about" in found.model_reason and "there is room for 1024 MB" in found.model_reason
+    named = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160, dit_model=SMALL)
+    assert any(warning.startswith(f"{SMALL} needs about") for warning in named.warnings)
+
+
+def test_what_would_take_too_long_is_passed_over(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, FULL, rates={FULL: [1e4], SMALL: [1e8]})
+    assert found.model == SMALL
+    assert f"{FULL} would take about 4.3 h" in found.model_reason
+
+
+def test_the_sharp_variant_is_never_chosen_unasked(tmp_path: Path) -> None:
+    assert plan(tmp_path, SMALL, SHARP).model == SMALL
+    assert plan(tmp_path, SHARP, dit_model=SHARP).model_reason == "you named it"
+
+
+def test_the_smallest_model_is_taken_though_nothing_fits(tmp_path: Path) -> None:
+    found = plan(tmp_path, machine=changed(GPU_24, memory_mb=500))
+    assert found.model == "compact"
+    assert "may not fit" in found.model_reason
+    assert any(warning.startswith("compact needs about 1000 MB") for warning in found.warnings)
+
+
+def test_sizes_and_windows_are_those_of_the_task(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, resolution=1080, batch_size=9)
+    assert (found.width, found.height, found.frames) == (1440, 1080, 100)
+    assert (found.window, found.windows) == (9, 12)
+
+
+def test_measured_rates_give_a_narrow_range_and_none_a_wide_one(tmp_path: Path) -> None:
+    work = 100 * 1440 * 1080
+    guessed = plan(tmp_path).work
+    measured = plan(tmp_path, rates={"compact": [work / 10, work / 12]}).work
+    assert "guess" in guessed.basis and "2 tasks" in measured.basis
+    assert measured.low_s < 10 < measured.likely_s < 14 < measured.high_s < 20
+    assert guessed.high_s / guessed.low_s > 5 > measured.high_s / measured.low_s
+
+
+def test_rates_are_asked_for_this_much_work(tmp_path: Path) -> None:
+    asked: list[Price] = []
+    forecast(SD, TaskSpec(input_path="x"), Catalog(tmp_path), lambda _, work: asked.append(work) or [], GPU_24)
+    assert Price(100, 1440 * 1080) in asked
+
+
+@pytest.mark.parametrize(("facts", "params", "machine", "says"), [
+    ({}, {"resolution": 240}, {}, "the result, 320x240, is smaller than the file, 640x480"),
+    ({"width": 160, "height": 120}, {"resolution": 1080}, {}, "9.0 times the size"),
+    ({"frames": 10**7}, {"dit_model": "compact"}, {"on_gpu": False}, "this takes about"),
+    ({"frames": 10**6}, {}, {"free_bytes": 10**9}, "MB are free"),
+    ({"warnings": ("the alpha channel is dropped",)}, {}, {}, "the alpha channel is dropped"),
+])  # fmt: skip
+def test_a_trap_earns_a_warning(
+    tmp_path: Path, facts: dict[str, object], params: dict[str, object], machine: dict[str, float], says: str
+) -> None:
+    found = plan(tmp_path, media=SD.model_copy(update=facts), machine=changed(GPU_24, **machine), **params)
+    assert any(says in warning for warning in found.warnings), found.warnings
+
+
+def test_an_ordinary_task_earns_none(tmp_path: Path) -> None:
+    assert plan(tmp_path, resolution=1080).warnings == ()
+
+
+@pytest.mark.parametrize(("kind", "frames", "least", "most"), [("video", 100, 1e6, 2e7), ("image", 1, 1e6, 6e6)])
+def test_the_size_of_the_file_is_of_the_right_order(
+    tmp_path: Path, kind: MediaKind, frames: int, least: float, most: float
+) -> None:
+    found = plan(tmp_path, media=SD.model_copy(update={"kind": kind, "frames": frames}))
+    assert least < found.output_bytes < most
+    assert found.disk_bytes == 2 * found.output_bytes
+
+
+def test_one_sentence_says_it_all(tmp_path: Path) -> None:
+    text = plan(tmp_path, machine=changed(GPU_24, queue_s=600)).summary
+    assert text.startswith("100 frames of 1440x1080 with compact: about ")
+    assert "after about 10 min in the queue" in text
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3.2, "3 s"), (89, "89 s"), (150, "2 min"), (5400, "1.5 h")])
+def test_times_are_said_as_exactly_as_they_deserve(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
