@@ -8,12 +8,12 @@ CUDA part has not run on a GPU yet.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from upres.restore.tensors import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Leaving:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def numpy(self) -> NDArray[Any]:
+    def numpy(self) -> Samples:
         """Waits until they are there."""
         if self.copied is not None:
             self.copied.synchronize()
-        array: NDArray[Any] = self.frames.numpy()
-        return array
+        samples: Samples = self.frames.numpy()
+        return samples if samples.dtype == np.uint8 else samples.astype(np.uint16)
 
 
 class Transfers:
@@ -59,7 +59,7 @@ class Transfers:
         if self._cuda:
             self._up, self._down = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
 
-    def up(self, frames: NDArray[Any]) -> Arriving:
+    def up(self, frames: Samples) -> Arriving:
         here = torch.from_numpy(np.require(frames, requirements="W"))
         if not self._cuda:
             return Arriving(here.to(self._device), None)
@@ -69,7 +69,7 @@ class Transfers:
         return Arriving(there, _after(self._up))
 
     def down(self, frames: Tensor) -> Leaving:
-        """Frames as the current stream has computed them."""
+        """Samples (tensors.as_samples) as the current stream has computed them."""
         if not self._cuda:
             return Leaving(frames.cpu(), None)
         self._down.wait_stream(torch.cuda.current_stream(self._device))

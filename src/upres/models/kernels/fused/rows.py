@@ -101,19 +101,19 @@ def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
 
 
 def swiglu(gate: Tensor, x: Tensor, fp8: bool) -> Tensor | Rows:
-    out, scales = _results(x, *x.shape, fp8)
+    out, scales = _results(x, len(x), x.shape[1], fp8)
     _swiglu[(len(x),)](gate, x, out, scales, gate.stride(0), x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
 def gelu(x: Tensor, fp8: bool = True) -> Tensor | Rows:
-    out, scales = _results(x, *x.shape, fp8)
+    out, scales = _results(x, len(x), x.shape[1], fp8)
     _gelu[(len(x),)](x, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
 def quantised(x: Tensor) -> Rows:
-    out, scales = _results(x, *x.shape, True)
+    out, scales = _results(x, len(x), x.shape[1], True)
     _quantised[(len(x),)](x, out, scales, x.stride(0), **_sizes(x.shape[1]))
     return Rows(out, scales, x.dtype)
 
