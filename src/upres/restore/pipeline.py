@@ -150,7 +150,7 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
         reader,
         SegmentSink(segments, job.output.video.segment, open_writer, times, least) as sink,
         ReadAhead(map(transfers.up, reader)) as blocks,
-        WriteBehind(lambda piece: sink.write(piece.landed()), finish=sink.end) as behind,
+        WriteBehind[_Coming](lambda piece: sink.write(piece.landed()), finish=sink.end) as behind,
     ):
         for piece in _pieces(job, blocks, transfers, begin, lead_in, segments.frames):
             behind.put(piece)

@@ -33,7 +33,7 @@ def _given(queries: int, keys: int, keep: int, device: torch.device) -> tuple[Te
     return q, k, v, mask
 
 
-def right(device: torch.device, say: Callable[[str], None], *, tiny: bool) -> bool:
+def right(device: torch.device, say: Callable[[str], None]) -> bool:
     if device.type != "cuda":
         say("check sparse attention: not on a CPU, where its tests hold it to its twin")
         return True
@@ -51,7 +51,7 @@ def right(device: torch.device, say: Callable[[str], None], *, tiny: bool) -> bo
     return good
 
 
-def measured(device: torch.device, *, tiny: bool) -> Iterator[dict[str, Any]]:
+def measured(device: torch.device) -> Iterator[dict[str, Any]]:
     if device.type != "cuda":
         return
     for step, sizes in STEPS.items():

@@ -35,6 +35,6 @@ def convolved(x: Tensor, weight: Rows, bias: Tensor | None, kernel: tuple[int, .
         from upres.models.kernels.fused.convolution import convolved as run
 
         return run(x, weight, bias, kernel, padding, dtype, 1 / FACTOR)
-    wide = (weight.values.float() * weight.scales).unflatten(1, (*kernel, -1)).permute(0, 4, 1, 2, 3)
+    wide = (weight.values.float() * weight.scales).view(len(weight.values), *kernel, -1).permute(0, 4, 1, 2, 3)
     out = F.conv3d(x.float() / FACTOR, wide, None if bias is None else bias.float(), padding=(0, padding, padding))
     return out.to(dtype)

@@ -39,7 +39,7 @@ def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
         by_sums(x, groups, weight, bias, eps, out)
     else:
         normed = _by_frames(x, groups, weight, bias, eps)
-        return torch.ops.aten.silu.out(normed, out=out) if silu else out.copy_(normed)  # type: ignore[no-any-return]
+        return torch.ops.aten.silu.out(normed, out=out) if silu else out.copy_(normed)
     return F.silu(out, inplace=True) if silu else out
 
 

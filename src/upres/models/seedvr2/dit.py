@@ -15,8 +15,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.attention import attend
+from upres.models.kernels.fp8 import Rows
 from upres.models.kernels.heads import Source, packed_heads
-from upres.models.kernels.rows import Rows, gelu, swiglu, taken
+from upres.models.kernels.rows import gelu, swiglu, taken
 from upres.models.seedvr2.config import (
     INPUT_CHANNELS,
     LATENT_CHANNELS,

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upres.models.kernels.rows import Rows, gated, gated_then_modulated, modulated
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.rows import gated, gated_then_modulated, modulated
 
 NORM_EPS = 1e-5
 MODULATION_NAMES = ("attn_shift", "attn_scale", "attn_gate", "mlp_shift", "mlp_scale", "mlp_gate")

@@ -84,7 +84,7 @@ class Upsample(nn.Module):
             return self._convolved(x, {"usual": x.shape[2] - 2})
         first, tail = memory.recall(self.upscale_conv), memory.recall(self.conv)
         begins, frames = first is None and tail is None, x.shape[2]
-        x = x if begins else torch.cat((tail if first is None else first, x), dim=2)
+        x = torch.cat([known for known in (first, tail, x) if known is not None], dim=2)
         memory.keep(self.upscale_conv if x.shape[2] == 1 else self.conv, x[:, :, -1:])
         if tail is not None:
             return self._convolved(x, {"usual": frames})
@@ -114,9 +114,9 @@ class Upsample(nn.Module):
             phase = out[:, :, f::factor, p::2, q::2]
             whole, row, column, corner = bias
             torch.add(y, whole, out=phase)
-            phase[..., -p, :] -= row[..., 0]  # the first row where p is 0, else the last
-            phase[..., -q] -= column[..., 0]
-            phase[..., -p, -q] += corner[..., 0, 0]
+            phase[..., -p, :].sub_(row[..., 0])  # the first row where p is 0, else the last
+            phase[..., -q].sub_(column[..., 0])
+            phase[..., -p, -q].add_(corner[..., 0, 0])
 
 
 def _phase(pairs: Tensor, time: Taps, rows: Taps, columns: Taps) -> Tensor:

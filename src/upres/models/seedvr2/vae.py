@@ -185,7 +185,8 @@ class ResnetBlock(nn.Module):
             return total(h, x, self.conv2.bias if late else None)
         if not late:
             return total(h, self.conv_shortcut(x), None)
-        return total(h, F.conv3d(x, self.conv_shortcut.weight), self.conv2.bias + self.conv_shortcut.bias)
+        biases = torch.stack([conv.bias for conv in (self.conv2, self.conv_shortcut) if conv.bias is not None])
+        return total(h, F.conv3d(x, self.conv_shortcut.weight), biases.sum(dim=0))
 
 
 class FrameAttention(nn.Module):
