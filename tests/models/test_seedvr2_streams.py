@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from dataclasses import replace
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from seedvr2_recorded import tensors, tiny_dit
+from upres.models.limits import SEEDVR2
 from upres.models.placement import Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.batches import Recipe
 from upres.models.seedvr2.config import TINY_VAE
+from upres.models.seedvr2.cuts import BEHIND
 from upres.models.seedvr2.latents import LatentWindows, fade
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.portions import Portions
@@ -213,3 +216,24 @@ def test_a_frame_longer_than_a_tile_is_cut_in_both_modes(restorer: SeedVr2Restor
     )
     assert not torch.equal(whole, cut)
     assert torch.equal(whole, larger)
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_stream_begun_anew_at_a_fresh_frame_goes_on_with_the_same_frames(
+    restorer: SeedVr2Restorer, window: int
+) -> None:
+    """Two shots; the second is also begun by a stream that was shown only the lead-in before it."""
+    frames = torch.cat((clip(9), -clip(7, seed=1)))
+    stream, given, fresh = restorer.open(spec(window)), [], set[int]()
+    for frame in frames.split(1):
+        given.extend(stream.push(frame))
+        fresh.add(stream.fresh)
+    whole = torch.cat([*given, *stream.flush()])
+    assert 9 in fresh and (window == 1 or fresh == {0, 9})
+    lead_in = restorer.limits.lead_in
+    again = restorer.open(dataclasses.replace(spec(window), lead_in=lead_in))
+    assert torch.equal(through(again, frames[9 - lead_in :]), whole[9:])
+
+
+def test_the_lead_in_is_as_long_as_cuts_look_back() -> None:
+    assert SEEDVR2.lead_in == BEHIND
