@@ -7,7 +7,7 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check bench chaos conformance serve clean
+.PHONY: help setup demo test test-media check bench bench-gpu chaos conformance fuzz load serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ demo: setup ## restore a clip through the MCP stdio server and make a before/aft
 test: setup check ## lint, types, house rules, docs and all tests
 	$(BIN)/python -m pytest
 
+test-media: setup ## the media contract in full: clips, hostile files, killed workers, an hour in sync (about half an hour)
+	$(BIN)/python -m tests.contract --write docs/media.md
+	$(BIN)/python -m tests.contract.hostile --write docs/media.md
+	$(BIN)/python -m tests.contract.kills --kills 10
+	$(BIN)/python -m tests.contract.hour
+
 check: setup ## lint and types alone
 	$(BIN)/ruff check src tests weights
 	$(BIN)/mypy
@@ -35,11 +41,24 @@ bench: setup ## speed against a baseline run side by side: prints ratios
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.mcp_surface
 
+bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted work; OPTIONS="--parts …"
+	$(BIN)/python -m tests.bench.gpu $(OPTIONS)
+
 chaos: setup ## kill submitters and workers at random and check that nothing is lost
 	$(BIN)/python -m tests.chaos
 
 conformance: setup ## the official MCP suite against the real server (needs npm)
 	$(BIN)/python -m tests.conformance
+
+fuzz: setup .venv/schemathesis/bin/schemathesis ## schemathesis, in an environment of its own, against the REST API
+	$(BIN)/python -m tests.schema_fuzz .venv/schemathesis/bin/schemathesis --max-examples 25
+
+.venv/schemathesis/bin/schemathesis:
+	$(PYTHON) -m venv .venv/schemathesis
+	.venv/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+
+load: setup ## a hundred REST and twenty MCP clients at once: latencies, errors, memory
+	$(BIN)/python -m tests.bench.load
 
 serve: setup ## REST and MCP over HTTP on PORT (8200)
 	$(BIN)/upres serve

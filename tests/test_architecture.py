@@ -25,22 +25,24 @@ ARROWS: dict[str, set[str]] = {
     "queue": set(),
     "fleet": {"queue", "settings"},
     "media": set(),
-    "restore.plan": {"models.limits"},
+    "restore.plan": {"models.limits", "restore.framing"}, "restore.framing": set(),
     "restore.memory": {"restore.plan", "models.placement", "models.seedvr2.config", "models.seedvr2.footprint"},
-    "restore": {"restore.plan", "restore.memory", "models.restorer", "models.limits", "models.placement", "media"},
+    "restore": {"restore.plan", "restore.framing", "restore.memory", "models.restorer", "models.limits",
+                "models.placement", "media"},
     "models": set(), "models.limits": set(),
-    "models.placement": set(),
+    "models.placement": set(), "models.kernels": set(),
     "models.restorer": {"models.limits", "models.placement"},
-    "models.attention": set(), "models.weights": set(), "models.offload": {"models.placement"},
+    "models.attention": {"models.kernels"}, "models.weights": {"models.kernels"},
+    "models.offload": {"models.placement"},
     "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
     "models.compact": MODEL_PARTS,
-    "models.seedvr2": MODEL_PARTS,
-    "models.flashvsr": MODEL_PARTS,
+    "models.seedvr2": MODEL_PARTS | {"models.kernels"},
+    "models.flashvsr": MODEL_PARTS | {"models.kernels"},
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
-               "models.attention", "limits"},
+               "models.kernels", "models.attention", "limits"},
     "limits": {"queue", "settings"},
-    "engine": {"queue", "fleet", "catalog", "media.probe", "media.stills", "restore.plan", "restore.memory",
-               "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "media.stills", "restore.plan",
+               "restore.memory", "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},
     "remote": {"settings", "engine", "intake", "forecast", "pictures", "pictures.values"},
     "intake": {"limits", "media.probe", "restore.plan"},
     "forecast": {"catalog", "media.probe", "restore.plan", "restore.memory", "queue"},
@@ -50,8 +52,9 @@ ARROWS: dict[str, set[str]] = {
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "restore.memory", "models.limits", "models.placement", "models.seedvr2.config",
-              "models.seedvr2.footprint", "worker.process", "worker.loop", "worker.sealed")  # fmt: skip
+TORCH_FREE = ("restore.plan", "restore.framing", "restore.memory", "models.limits", "models.placement",
+              "models.seedvr2.config", "models.seedvr2.footprint", "worker.process", "worker.loop",
+              "worker.sealed")  # fmt: skip
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
@@ -103,8 +106,8 @@ def test_torch_lives_only_in_worker_restore_and_models(module: str) -> None:
 @pytest.mark.parametrize("module", ["upres", "upres.surfaces.mcp", "upres.surfaces.asgi", "upres.surfaces.cli",
                                     "upres.engine", "upres.doctor", "upres.surfaces.cli_weights",
                                     "upres.restore.memory"])  # fmt: skip
-def test_front_ends_never_load_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+def test_front_ends_load_neither_torch_nor_what_pictures_need(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'numpy', 'PIL'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

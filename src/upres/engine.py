@@ -24,11 +24,13 @@ from upres.fleet.supervisor import WORKER_MODULE, Supervisor
 from upres.forecast import START_S, Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at
 from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
 from upres.restore.memory import MB, room_bytes
+from upres.restore.plan import Size, plan_clip
 from upres.settings import Settings
 from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskSpec, TaskState
 
@@ -141,15 +143,17 @@ class LocalEngine:
         known = self._store.keyed(key) if key is not None else None
         if known is not None:
             return self.status(known.id)
-        info = looked_at(spec, self.settings.all_roots)
+        info = looked_at(spec, self.settings.all_roots, max_s=self.settings.max_hours * 3600)
         model = self._chosen(MediaFacts.of(info), spec)
-        plan = forecast.plan_for(MediaFacts.of(info), spec, model)
+        output = output_for(spec, info)
+        plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
+                         even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
         update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind}
         if spec.output_path is not None:
             update["output_path"] = str(checked_output(spec, info, self.settings.all_roots))
         price = Price(info.frames, plan.target.pixels)
         check_size(price, self.settings)
-        check_disk(price, info.kind, self.settings)
+        check_disk(output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s), info.kind, self.settings)
         new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
                       facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)

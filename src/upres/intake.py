@@ -7,18 +7,18 @@ from pathlib import Path
 
 from upres.errors import FileMissing, InvalidParameter, UnsupportedMedia
 from upres.limits import beneath
-from upres.media.probe import MediaInfo, probe
-from upres.restore.plan import OUTPUT_SUFFIX, Plan
+from upres.media.probe import MAX_S, MediaInfo, probe
+from upres.restore.plan import Plan
 from upres.tasks import Facts, TaskSpec
 
 
-def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = ()) -> MediaInfo:
-    """The order's file. Raises FileMissing, InvalidInput, PathRefused, UnsupportedMedia."""
+def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = (), *, max_s: float = MAX_S) -> MediaInfo:
+    """The order's file, if no longer than that. Raises FileMissing, InvalidInput, PathRefused, UnsupportedMedia."""
     try:
         path = beneath(Path(spec.input_path), roots)
     except FileMissing as error:
         raise FileMissing(error.message, remedy=_near(Path(spec.input_path).expanduser().absolute())) from error
-    info = probe(path)
+    info = probe(path, max_s=max_s, frame_rate=spec.frame_rate)
     if spec.kind is not None and spec.kind != info.kind:
         article = {"image": "an image", "video": "a video"}
         raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
@@ -47,10 +47,6 @@ def facts_of(info: MediaInfo, plan: Plan) -> Facts:
 def checked_output(spec: TaskSpec, info: MediaInfo, roots: tuple[Path, ...]) -> Path:
     """Raises InvalidParameter, FileMissing, PathRefused."""
     path = Path(str(spec.output_path)).expanduser().absolute()
-    wanted = OUTPUT_SUFFIX[info.kind]
-    if path.suffix.lower() != wanted:
-        raise InvalidParameter(f"output_path={path.name!r}: a restored {info.kind} is written as {wanted}",
-                               remedy=f"use {path.stem}{wanted}")  # fmt: skip
     if not path.parent.is_dir():
         raise FileMissing(f"{path.parent} is not a directory", remedy="create it first")
     path = beneath(path.parent, roots) / path.name

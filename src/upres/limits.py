@@ -13,9 +13,6 @@ from upres.tasks import MediaKind
 
 KEY_LENGTH = 200
 MOST_PRIORITY = 100
-# Of a result and of the intermediate file beside it, generously: x264 at CRF 18 writes 0.02 to 0.05 bytes a pixel of
-# film and noise several times that; PNG rarely stays under two bytes a pixel of a photograph.
-BYTES_PER_PIXEL: dict[MediaKind, float] = {"video": 0.2, "image": 3.0}
 
 
 def beneath(path: Path, roots: tuple[Path, ...]) -> Path:
@@ -72,14 +69,19 @@ def check_size(price: Price, settings: Settings) -> None:
         )  # fmt: skip
 
 
-def check_disk(price: Price, kind: MediaKind, settings: Settings) -> None:
-    """Raises DiskFull if the result would eat into the reserve."""
-    folder = settings.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    free_mb = shutil.disk_usage(folder).free / 1e6
-    need_mb = price.frames * price.pixels * BYTES_PER_PIXEL[kind] / 1e6
-    if free_mb - need_mb < settings.disk_reserve_mb:
-        raise DiskFull(
-            f"{free_mb:.0f} MB are free where outputs go, this result needs about {need_mb:.0f} MB and the reserve is "
-            f"{settings.disk_reserve_mb} MB", remedy="free space, or set OUTPUT_FOLDER or UPRES_DISK_RESERVE",
-        )  # fmt: skip
+def check_disk(result_bytes: int, kind: MediaKind, settings: Settings) -> None:
+    """Raises DiskFull if the result would eat into the reserve. Before a video is published, it is in the work folder
+    twice: in segments, and joined.
+    """
+    needs = {settings.output_dir: result_bytes}
+    if kind == "video":
+        needs[settings.work_dir] = 2 * result_bytes
+    for folder, need_bytes in needs.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        free_mb, need_mb = shutil.disk_usage(folder).free / 1e6, need_bytes / 1e6
+        if free_mb - need_mb < settings.disk_reserve_mb:
+            raise DiskFull(
+                f"{free_mb:.0f} MB are free in {folder.name}, this result needs about {need_mb:.0f} MB there and the "
+                f"reserve is {settings.disk_reserve_mb} MB", remedy="free space, choose a smaller size or a codec that "
+                "needs less, or set OUTPUT_FOLDER, UPRES_WORK_FOLDER or UPRES_DISK_RESERVE",
+            )  # fmt: skip

@@ -44,6 +44,10 @@ class Settings:
     mcp_images: bool
     auto_longest_s: float
     threads: int
+    kernels: str
+    work_dir: Path
+    segment_frames: int
+    max_hours: float
     token: str = field(repr=False)
     roots: tuple[Path, ...]
     max_queued: int
@@ -76,7 +80,7 @@ class Settings:
     @property
     def all_roots(self) -> tuple[Path, ...]:
         """Where inputs and outputs of tasks may lie; empty: anywhere."""
-        return (*self.roots, self.upload_dir, self.output_dir) if self.roots else ()
+        return (*self.roots, self.upload_dir, self.output_dir, self.data_dir / "previews") if self.roots else ()
 
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
@@ -201,6 +205,13 @@ SETTINGS: tuple[Setting, ...] = (
             "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("kernels", "UPRES_KERNELS", _one_of("plain", "fused", "fp8"), _fixed("plain"), "plain",
+            "on a GPU: `fused` passes in Triton, or `fp8` with 8-bit products besides; neither has run on one yet"),
+    Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
+            "where finished pieces of running tasks are kept"),
+    Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",
+            "least frames of such a piece; at most twice as many are lost with a worker"),
+    Setting("max_hours", "UPRES_MAX_HOURS", _number_from(0.01, float), _fixed(6.0), "6", "longest clip taken, hours"),
     Setting("token", TOKEN, _secret, _fixed(""), "none",
             "secret that HTTP clients send as `Authorization: Bearer`; needed to bind any but a loopback address",
             secret=True),

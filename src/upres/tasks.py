@@ -8,7 +8,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from upres.errors import InvalidParameter
 
@@ -17,6 +17,11 @@ ColorCorrection = Literal["lab", "wavelet", "wavelet_adaptive", "hsv", "adain", 
 Tiling = Literal["auto", "on", "off"]
 VaeQuality = Literal["low", "medium", "high"]
 Phase = Literal["waiting", "loading", "restoring", "finishing"]
+Codec = Literal["auto", "h264", "h265", "av1", "vp9", "prores", "ffv1", "png", "tiff"]
+OutputFormat = Literal["auto", "mp4", "mov", "mkv", "webm", "zip", "png", "jpeg", "webp", "tiff"]
+Fit = Literal["bars", "crop", "stretch"]
+Encoder = Literal["software", "nvenc"]
+Interlaced = Literal["deinterlace", "keep", "refuse"]
 
 
 class TaskState(StrEnum):
@@ -36,6 +41,11 @@ def _frames_per_window(value: int) -> int:
     if value != below:
         raise ValueError(f"{value} frames are not 4n+1; use {below} or {below + 4}")
     return value
+
+
+def _whole_number(value: object) -> object:
+    """Of a form field: literals, unlike ints, are not read from text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class TaskSpec(BaseModel):
@@ -60,6 +70,19 @@ class TaskSpec(BaseModel):
     sparse_ratio: Annotated[float, Field(ge=1, le=4)] = 2.0  # FlashVSR: key blocks a query block may see, in 60s
     local_range: Annotated[int, Field(ge=7, le=15)] = 11  # FlashVSR: how far it looks, in windows of 128 pixels
     kv_ratio: Annotated[float, Field(ge=1, le=16)] = 3.0  # FlashVSR: how many time slices it remembers
+    width: Annotated[int, Field(ge=16, le=16384)] | None = None  # exact size, instead of resolution; one side: the
+    height: Annotated[int, Field(ge=16, le=16384)] | None = None  # other follows
+    fit: Fit = "bars"  # what becomes of the aspect where width and height have another
+    max_side: Annotated[int, Field(ge=16, le=16384)] | None = None  # no side of the result exceeds it
+    codec: Codec = "auto"  # of a video's picture: H.264, H.265 for more than 8 bits, what output_format asks for
+    output_format: OutputFormat = "auto"  # container or image format; output_path's suffix says the same
+    crf: Annotated[int, Field(ge=0, le=63)] | None = None  # a video's quality, lower is better; None: the codec's own
+    quality: Annotated[int, Field(ge=1, le=100)] = 90  # of JPEG and WebP
+    bit_depth: Annotated[Literal[8, 10, 16], BeforeValidator(_whole_number)] | None = None  # None: the input's
+    encoder: Encoder = "software"
+    interlaced: Interlaced = "deinterlace"
+    strict: bool = False  # refuse a damaged input instead of restoring it as far as it goes
+    frame_rate: Annotated[float, Field(gt=0, le=1000)] = 24.0  # of a folder of images
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?
 

@@ -119,7 +119,8 @@ def test_16_bits_are_rounded_not_cut(color_type, channels, tmp_path):
     expected = np.concatenate([gray] * (3 // gray.shape[2]) + ([alpha] if channels in (2, 4) else []), -1)
     path = png_16(tmp_path / "a.png", samples, color_type)
     assert np.array_equal(read(path), expected)
-    assert probe(path).warnings == ("16 bits per sample are reduced to 8",)
+    assert probe(path).bit_depth == 16
+    assert np.array_equal(read_image(probe(path), deep=True)[..., -1:], samples[..., -1:])
 
 
 def test_a_foreign_colour_profile_is_converted_and_srgb_left_alone(tmp_path):

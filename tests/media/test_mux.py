@@ -11,7 +11,8 @@ import pytest
 
 from media.clips import H264, ffmpeg, moving_gradient, packets, sine, source
 from upres.errors import DiskFull, MediaFailed
-from upres.media.encode import FrameWriter, mux
+from upres.media.encode import FrameWriter
+from upres.media.mux import mux
 from upres.media.probe import probe
 
 
@@ -66,7 +67,7 @@ def test_the_picture_keeps_rate_frames_and_tags(restored, tmp_path, clip):
 def test_sound_that_mp4_cannot_hold_becomes_aac_with_a_warning(codec, restored, tmp_path):
     ffmpeg(*source(), *sine(), *H264, "-c:a", codec, tmp_path / "in.mkv")
     (warning,) = mux(restored, probe(tmp_path / "in.mkv"), tmp_path / "out.mp4")
-    assert "converted to AAC" in warning
+    assert "converted to AAC: MP4 does not hold it" in warning
     assert tracks(tmp_path / "out.mp4") == [("video", "h264"), ("audio", "aac")]
 
 

@@ -25,10 +25,9 @@ def test_probe_counts_the_shown_frames_and_states_rate_and_size(kind, clip):
     assert info.duration_s == pytest.approx(float(expected.frames / expected.fps))
 
 
-def test_a_variable_rate_is_averaged_and_warned_of(tmp_path):
+def test_a_variable_rate_is_told_and_averaged(tmp_path):
     info = probe(variable_rate(tmp_path))
     assert (info.frames, info.variable_frame_rate, info.fps) == (14, True, Fraction(14))
-    assert any("variable frame rate" in warning for warning in info.warnings)
 
 
 def test_probe_names_the_tracks_in_order(clip):
@@ -38,7 +37,7 @@ def test_probe_names_the_tracks_in_order(clip):
 
 @pytest.mark.parametrize(
     ("kind", "warning"),
-    [("10 bits", "10 bits"), ("alpha", "alpha"), ("interlaced mpeg2", "interlaced"), ("cover art first", "cover art")],
+    [("alpha", "alpha"), ("cover art first", "cover art")],
 )
 def test_what_will_not_be_carried_is_warned_of(kind, warning, clip):
     assert [w for w in probe(clip(kind)).warnings if warning in w]
@@ -89,11 +88,12 @@ def test_a_file_that_holds_no_media_is_invalid(content, tmp_path):
     assert caught.value.remedy
 
 
-def test_a_directory_and_a_pipe_are_refused_at_once(tmp_path):
+def test_a_folder_without_images_and_a_pipe_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    for path in (tmp_path, tmp_path / "pipe.mp4"):
-        with pytest.raises(InvalidInput, match="not a regular file"):
-            probe(path)
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        probe(tmp_path / "pipe.mp4")
+    with pytest.raises(InvalidInput, match="without images"):
+        probe(tmp_path)
 
 
 def test_a_path_with_a_nul_byte_is_invalid(tmp_path):
@@ -151,10 +151,8 @@ def test_a_disguised_playlist_is_called_one(tmp_path):
 
 def test_an_image_type_we_do_not_read_is_unsupported(tmp_path):
     ffmpeg(*source(), "-frames:v", "1", tmp_path / "a.gif")
-    ffmpeg(*source(), "-frames:v", "1", tmp_path / "a.tiff")
-    for name in ("a.gif", "a.tiff"):
-        with pytest.raises(UnsupportedMedia, match=name):
-            probe(tmp_path / name)
+    with pytest.raises(UnsupportedMedia, match=r"a\.gif"):
+        probe(tmp_path / "a.gif")
 
 
 def png_of(width: int, height: int) -> bytes:

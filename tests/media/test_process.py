@@ -56,7 +56,7 @@ def test_twenty_clips_leave_no_descriptor_and_no_thread(clip, tmp_path):
     for _ in range(10):
         with FrameReader(info) as reader:
             list(reader)
-        with FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24), preset="ultrafast") as writer:
+        with FrameWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(24)) as writer:
             writer.write(moving_gradient(1))
     assert (threading.active_count(), psutil.Process().num_fds()) == (threads, descriptors)
 
@@ -171,6 +171,6 @@ def test_the_guard_starts_nothing_when_its_owner_is_gone():
     from upres.media import ffmpeg
 
     not_the_parent = str(os.getppid())
-    command = [sys.executable, "-I", "-S", str(ffmpeg._GUARD), not_the_parent, "/bin/echo", "ran"]
+    command = [sys.executable, "-I", "-S", str(ffmpeg._GUARD), not_the_parent, "0", "/bin/echo", "ran"]
     result = subprocess.run(command, capture_output=True, check=False)
     assert (result.returncode, result.stdout) == (1, b"")

@@ -13,7 +13,7 @@ from flashvsr_tiny import DIT, restorer
 from upres.models.flashvsr.restorer import FlashVsrRestorer
 from upres.models.flashvsr.stream import FlashVsrStream
 from upres.models.restorer import StreamSpec
-from upres.restore.pipeline import restored_pixels
+from upres.restore.frames import restored_pixels
 from upres.restore.plan import Size, plan_clip
 from upres.tasks import TaskSpec
 

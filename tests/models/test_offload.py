@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from meter import Meter
@@ -16,8 +19,8 @@ from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.vae import VideoVae
 from upres.restore.descent import Descent
-from upres.restore.memory import Work
-from upres.restore.pipeline import restored_pixels
+from upres.restore.memory import Ladder, Work
+from upres.restore.pipeline import restore, restored_pixels
 from upres.restore.plan import Size, plan_clip
 from upres.tasks import TaskSpec
 
@@ -164,3 +167,25 @@ def test_on_a_card_that_is_smaller_than_was_said_a_real_clip_comes_through_lower
     assert meter.peak_bytes < free.peak_bytes
     assert out.shape == whole.shape and out.isfinite().all()
     assert descent.warnings and all(warning.startswith("memory: ran out at frame ") for warning in descent.warnings)
+
+
+def test_what_does_not_fit_as_a_whole_is_done_in_tiles_or_refused_and_the_result_says_so(
+    parts: Parts, tmp_path: Path
+) -> None:
+    owner = SeedVr2Restorer(parts, CPU)
+    Image.new("RGB", (600, 16), (40, 90, 160)).save(tmp_path / "in.png")
+    order = TaskSpec(input_path=str(tmp_path / "in.png"), resolution=16)
+    plan = plan_clip(Size(16, 600), 1, "image", order, owner.limits)
+    steps = Ladder(owner.footprint, Work(plan, "auto", "high", "lab"), 0, on_gpu=False).steps
+
+    def warnings(room: int) -> tuple[str, ...]:
+        return restore(order, owner, tmp_path / "out.png", lambda progress: None, room_bytes=room).warnings
+
+    assert warnings(steps[0].peak) == ()
+    (tiled,) = warnings(steps[0].peak - 1)
+    assert tiled.startswith("memory: tiles of 512, all weights on the device, windows of 5")
+    (tmp_path / "out.png").unlink()
+    refusal = r"600x16 needs \d+ MB of device memory at the least, 5 are there; use a smaller"
+    with pytest.raises(OutOfMemory, match=refusal):
+        warnings(5_000_000)
+    assert not (tmp_path / "out.png").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from dataclasses import replace
 
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from seedvr2_recorded import tensors, tiny_dit
+from upres.models.limits import SEEDVR2
 from upres.models.placement import Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.batches import Recipe
 from upres.models.seedvr2.config import TINY_VAE
+from upres.models.seedvr2.cuts import BEHIND
 from upres.models.seedvr2.latents import LatentWindows, fade
 from upres.models.seedvr2.parts import Parts
+from upres.models.seedvr2.portions import Portions
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.sampler import draw_noise
 from upres.models.seedvr2.vae import VideoVae
@@ -165,6 +169,44 @@ def test_a_single_shared_latent_becomes_the_mean_and_more_of_them_a_slope() -> N
     assert fade(zeros, ones).flatten().tolist() == [0.25, 0.5, 0.75]
 
 
+@pytest.mark.parametrize("frames", [6, 17, 18, 22, 34])
+def test_a_shot_in_portions_gives_every_frame_and_its_first_portion_as_with_the_whole_shots_memory(
+    restorer: SeedVr2Restorer, frames: int
+) -> None:
+    shot = clip(frames)
+    carried, portions = (
+        through(restorer.open(replace(spec(), placement=Placement(carried=kept))), shot) for kept in (True, False)
+    )
+    assert portions.shape == carried.shape
+    assert torch.equal(portions[:13], carried[:13]), "latents of the first window but the one that fades"
+    assert frames <= 17 or not torch.equal(portions[17:], carried[17:])
+
+
+def test_portions_led_in_from_the_shots_beginning_are_what_its_memory_would_have_made(
+    restorer: SeedVr2Restorer,
+) -> None:
+    vae, shot = restorer.parts.vae, clip(41).movedim(0, 1)[None]
+    portions = Portions(lambda: vae.encoding(HEIGHT, WIDTH), step=4, made=1, lead_slices=99)
+    latents = torch.cat([portions.push(part) for part in shot.split(3, dim=2)] + [portions.push(shot[:, :, :0])], dim=2)
+    latents = torch.cat((latents, portions.push(shot[:, :, :0], last=True)), dim=2)
+    assert torch.equal(latents, vae.encode(shot))
+    portions = Portions(lambda: vae.decoding(HEIGHT, WIDTH), step=1, made=4, lead_slices=99)
+    frames = torch.cat([portions.push(part) for part in latents.split(1, dim=2)], dim=2)
+    frames = torch.cat((frames, portions.push(latents[:, :, :0], last=True)), dim=2)
+    assert torch.equal(frames, vae.decode(latents))
+
+
+def test_a_shot_in_portions_gives_the_same_bits_in_the_same_pieces_however_it_is_pushed(
+    restorer: SeedVr2Restorer,
+) -> None:
+    shot, runs = clip(23), []
+    for size in (23, 5, 1):
+        stream = restorer.open(replace(spec(), placement=Placement(carried=False)))
+        runs.append([x for part in shot.split(size) for x in stream.push(part)] + list(stream.flush()))
+    assert [[len(x) for x in pieces] for pieces in runs] == [[1, 4, 4, 4, 4, 4, 2]] * 3
+    assert all(torch.equal(torch.cat(pieces), torch.cat(runs[0])) for pieces in runs)
+
+
 @pytest.mark.parametrize("mode", ["open_batches", "open_shots"])
 def test_a_frame_longer_than_a_tile_is_cut_in_both_modes(restorer: SeedVr2Restorer, mode: str) -> None:
     frames = torch.rand(1, 3, 16, 528, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -174,3 +216,24 @@ def test_a_frame_longer_than_a_tile_is_cut_in_both_modes(restorer: SeedVr2Restor
     )
     assert not torch.equal(whole, cut)
     assert torch.equal(whole, larger)
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_stream_begun_anew_at_a_fresh_frame_goes_on_with_the_same_frames(
+    restorer: SeedVr2Restorer, window: int
+) -> None:
+    """Two shots; the second is also begun by a stream that was shown only the lead-in before it."""
+    frames = torch.cat((clip(9), -clip(7, seed=1)))
+    stream, given, fresh = restorer.open(spec(window)), [], set[int]()
+    for frame in frames.split(1):
+        given.extend(stream.push(frame))
+        fresh.add(stream.fresh)
+    whole = torch.cat([*given, *stream.flush()])
+    assert 9 in fresh and (window == 1 or fresh == {0, 9})
+    lead_in = restorer.limits.lead_in
+    again = restorer.open(dataclasses.replace(spec(window), lead_in=lead_in))
+    assert torch.equal(through(again, frames[9 - lead_in :]), whole[9:])
+
+
+def test_the_lead_in_is_as_long_as_cuts_look_back() -> None:
+    assert SEEDVR2.lead_in == BEHIND

@@ -20,7 +20,7 @@ from upres.models.flashvsr.stream import AHEAD, FIRST_FRAMES, FIRST_LATENTS, STE
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
 from upres.models.limits import FLASHVSR
 from upres.models.restorer import StreamSpec
-from upres.restore.pipeline import restored_pixels
+from upres.restore.frames import restored_pixels
 from upres.restore.plan import Size, plan_clip
 from upres.restore.tensors import enlarge
 from upres.tasks import TaskSpec

@@ -16,7 +16,7 @@ from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
 from upres.models.seedvr2.noise import PIXEL_SEED_OFFSET, Noise, SeededNoise
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.sampler import condition, sample
-from upres.restore.pipeline import restored_pixels
+from upres.restore.frames import restored_pixels
 from upres.restore.plan import Plan, Size, enlargement
 from upres.restore.tensors import crop
 from upres.tasks import TaskSpec

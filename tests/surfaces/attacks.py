@@ -26,7 +26,8 @@ class Attack:
     upload: str | None = None  # which file of the test is sent as an upload, under `filename`
     filename: str = "a.png"
     fields: dict[str, str] = field(default_factory=dict)
-    tool: dict[str, Any] | None = None  # arguments of submit_image_task over MCP
+    tool: dict[str, Any] | None = None  # arguments of an MCP tool
+    called: str = "submit_image_task"
 
     @property
     def row(self) -> str:
@@ -66,6 +67,8 @@ ATTACKS = (
     _tool("MCP: a link inside the roots to a file outside", "{link}"),
     _tool("MCP: ../ out of the roots", "{roots}/../outside.png"),
     _tool("MCP: a file outside that does not exist", "/etc/no-such-file.png"),
+    Attack("path", "MCP: probe of a file outside the roots", "path_not_allowed", "POST", "/mcp",
+           tool={"file_path": "{outside}"}, called="probe_media"),
     _tool("MCP: a URL", "http://169.254.169.254/latest/meta-data"),
     _tool("MCP: an ffmpeg protocol", "concat:/etc/passwd|/etc/hosts"),
     _upload("path", "form fields input_path and output_path", "200", "image", "a.png",

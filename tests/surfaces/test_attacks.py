@@ -93,7 +93,7 @@ def sent(attack: Attack, server: Served, files: dict[str, Path]) -> httpx.Respon
         client.post("/mcp", headers=session, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
         return client.post("/mcp", headers=session, json={
             "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": {"name": "submit_image_task", "arguments": arguments}})  # fmt: skip
+            "params": {"name": attack.called, "arguments": arguments}})  # fmt: skip
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.way}: {attack.name}")

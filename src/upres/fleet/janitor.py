@@ -23,6 +23,7 @@ from upres.tasks import Task, TaskState
 EVERY_S = 600.0
 DAY_S = 86400.0
 AT_ONCE_S = 1e-9
+WORK_S = 7 * DAY_S
 STRAY_S = DAY_S  # an upload whose server died before it became a task
 UPLOAD_FOLDER = re.compile(r"[0-9a-f]{16}")
 
@@ -47,6 +48,8 @@ class Janitor:
         for task in tasks:
             if task.state in (TaskState.FAILED, TaskState.CANCELLED):
                 shutil.rmtree(self._settings.data_dir / "inputs" / task.id, ignore_errors=True)
+                if task.state is TaskState.CANCELLED:
+                    shutil.rmtree(self._settings.work_dir / task.id, ignore_errors=True)
                 if task.spec.output_path is None:
                     shutil.rmtree(self._settings.output_dir / task.id, ignore_errors=True)
                 else:
@@ -74,6 +77,15 @@ class Janitor:
                 shutil.rmtree(entry.folder, ignore_errors=True)
                 excess -= entry.size_bytes
                 log.info("deleted %s", entry.folder)
+
+        self._tidy_work(now)
+
+    def _tidy_work(self, now: float) -> None:
+        """What was finished of a failed task serves the next one of the same order, for a while."""
+        unfinished = {task.id for task in self._store.unfinished()}
+        for name, folder in _folders(self._settings.work_dir).items():
+            if name not in unfinished and now - folder.stat().st_mtime > WORK_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _kept(self) -> list[_Kept]:
         """Folders of finished tasks, and of uploads that never became one."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +23,7 @@ from upres.media.probe import CONTAINERS, MAX_PIXELS, MediaInfo
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 DECODER_THREADS = min(8, os.cpu_count() or 1)  # each holds reference frames: memory must not grow with the machine
 LARGEST_ALLOCATION_BYTES = 1 << 30
+LONGEST_LINE = 8192
 HD_HEIGHT = 720  # untagged video from this height on is bt709, below it bt601: what broadcasting did
 # the tagged matrix -> the name swscale knows it by; what is missing here is left to the untagged rule
 SCALE_MATRICES = {"bt709": "bt709", "fcc": "fcc", "bt470bg": "bt601", "smpte170m": "bt601", "smpte240m": "smpte240m",
@@ -25,23 +31,47 @@ SCALE_MATRICES = {"bt709": "bt709", "fcc": "fcc", "bt470bg": "bt601", "smpte170m
 RGB_FORMATS = ("gbr", "rgb", "bgr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x2bgr")
 
 
+STAMP = re.compile(rb"@T (-?\d+|NOPTS) (\d+)/(\d+)\n")  # what we ask ffmpeg to say of each frame: see _arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How frames are wanted. `deep`: 16 bits a sample instead of 8. `first`: frames before it are decoded, not given.
+
+    `tone_map`: PQ and HLG become SDR; without it, samples stay as they are coded. `strict`: damage is an error.
+    """
+
+    deep: bool = False
+    tone_map: bool = True
+    deinterlace: bool = False
+    strict: bool = False
+    first: int = 0
+
+
 class FrameReader:
-    """`with FrameReader(info) as reader: for frames in reader:` yields `T H W C`, uint8, RGB, C-contiguous, T <= block.
+    """`with FrameReader(info) as reader: for frames in reader:` yields `T H W C`, RGB, C-contiguous, T <= block; uint8,
+    or uint16 if `how.deep`.
 
     Enter it in a long-living thread (see FfmpegProcess); iterate in any one; `close` from any other ends a blocked
-    read.
+    read. `times` holds the container time of every frame yielded so far, in ticks of `time_base`.
     A damaged file yields what can be decoded; `warnings` then says how much is missing once the iteration has ended.
     """
 
-    def __init__(self, info: MediaInfo, block: int = 8, *, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self, info: MediaInfo, block: int = 8, how: Reading = Reading(), *, stall_s: float = STALL_S
+    ) -> None:
         if info.kind != "video":
             raise InvalidParameter(f"{info.path.name} is an {info.kind}", remedy="read it with read_image")
         if block < 1:
             raise InvalidParameter(f"block={block}", remedy="use at least 1 frame")
-        self._info, self._block = info, block
+        self._info, self._block, self._how, self._stall_s = info, block, how, stall_s
+        self._said, self._heard = bytearray(), threading.Condition()
+        self.times = array("q")
+        self.time_base: Fraction | None = None  # known once a frame is
         self._process = FfmpegProcess(
-            decoder_arguments(info), doing=f"decoding {info.path.name}", yields=True, stall_s=stall_s
-        )
+            decoder_arguments(info, how), doing=f"decoding {info.path.name}", yields=True, confined=True,
+            listen=self._listen, stall_s=stall_s,
+        )  # fmt: skip
         self.frames_read = 0
         self.warnings: tuple[str, ...] = ()
 
@@ -55,11 +85,12 @@ class FrameReader:
         self._process.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        dtype = np.dtype("<u2") if self._how.deep else np.dtype(np.uint8)
         shape = (self._block, self._info.height, self._info.width, 3)
-        frame_bytes = self._info.height * self._info.width * 3
+        frame_bytes = self._info.height * self._info.width * 3 * dtype.itemsize
         count = self._block
         while count == self._block:
-            frames = np.empty(shape, np.uint8)
+            frames = np.empty(shape, dtype)
             count, rest = divmod(self._process.read_into(frames.data.cast("B")), frame_bytes)
             if rest:
                 self._process.finish()
@@ -69,40 +100,91 @@ class FrameReader:
                 )
             self.frames_read += count
             if count:
+                self._await_times()
                 yield frames[:count]
-        self._process.finish()
-        self._judge()
+        self._finish()
 
     def close(self) -> None:
         self._process.close()
 
-    def _judge(self) -> None:
-        """ffmpeg's exit status says nothing of damage: it is 0 for a file cut in the middle."""
+    def _listen(self, said: bytes) -> bytes:
+        """Takes the stamps out of what ffmpeg says, maybe from amid another line; an unfinished line is waited for."""
+        self._said += said
+        kept, end = bytearray(), 0
+        with self._heard:
+            for stamp in STAMP.finditer(self._said):
+                kept += self._said[end : stamp.start()]
+                end = stamp.end()
+                self.time_base = Fraction(int(stamp[2]), int(stamp[3]))
+                guess = self.times[-1] + 1 if self.times else 0
+                self.times.append(guess if stamp[1] == b"NOPTS" else int(stamp[1]))
+            self._heard.notify()
+        line = max(end, self._said.rfind(b"\n") + 1)
+        kept += self._said[end:line]
+        del self._said[: line if len(self._said) - line < LONGEST_LINE else None]
+        return bytes(kept)
+
+    def _await_times(self) -> None:
+        with self._heard:
+            if not self._heard.wait_for(lambda: len(self.times) >= self.frames_read, self._stall_s):
+                raise MediaFailed(f"ffmpeg gave {self.frames_read} frames and {len(self.times)} times")
+
+    def _finish(self) -> None:
+        """ffmpeg's exit status says nothing of damage unless it was asked to be strict: it is 0 for a file cut in the
+        middle."""
         name, expected = self._info.path.name, self._info.frames
-        if not self.frames_read:
+        try:
+            self._process.finish()
+        except MediaFailed as error:
+            if self._how.strict:
+                raise damaged(name, self.frames_read + self._how.first, expected) from error
+            raise
+        read = self.frames_read + self._how.first
+        if not read:
             raise InvalidInput(f"{name} has no frame that can be decoded", remedy="export it again")
-        if self.frames_read != expected:
-            self.warnings = (f"{self.frames_read} of {expected} frames of {name} could be decoded",)
+        if read != expected:
+            if self._how.strict:
+                raise damaged(name, read, expected)
+            self.warnings = (f"{read} of {expected} frames of {name} could be decoded",)
 
 
-def decoder_arguments(info: MediaInfo) -> list[str]:
+def damaged(name: str, read: int, expected: int) -> InvalidInput:
+    return InvalidInput(f"{name} is damaged: {read} of {expected} frames could be decoded and strict was asked for",
+                        remedy="export it again, or leave out strict to restore it as far as it goes")  # fmt: skip
+
+
+def decoder_arguments(info: MediaInfo, how: Reading = Reading()) -> list[str]:
+    """-copyts and -enc_time_base demux: the times told of each frame are the container's own, exactly."""
     return [
+        *(("-xerror",) if how.strict else ()), "-copyts",
         "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS),
         "-max_alloc", str(LARGEST_ALLOCATION_BYTES), "-threads", str(DECODER_THREADS),
         "-apply_cropping", "codec",  # a container's cropping is not in MediaInfo's size
         "-i", f"file:{info.path}", "-map", "0:V:0", "-an", "-sn", "-dn", "-fps_mode", "passthrough",
-        "-vf", to_rgb_filter(info), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1",
+        "-enc_time_base", "demux", "-stats_enc_pre", "pipe:2", "-stats_enc_pre_fmt", "@T {pts} {tb}",
+        "-vf", to_rgb_filter(info, how), "-f", "rawvideo", "-pix_fmt", pixel_format(how), "pipe:1",
     ]  # fmt: skip
 
 
-def to_rgb_filter(info: MediaInfo) -> str:
-    """Stored picture -> full-range RGB of exactly MediaInfo's size, also when the size changes in mid-stream."""
+def pixel_format(how: Reading) -> str:
+    return "rgb48le" if how.deep else "rgb24"
+
+
+def to_rgb_filter(info: MediaInfo, how: Reading = Reading()) -> str:
+    """Stored picture -> full-range RGB of exactly MediaInfo's size, also when the size changes in mid-stream.
+
+    Frames before `how.first` are dropped once nothing looks back at them, before they cost a conversion.
+    """
     size = f"scale=w={info.width}:h={info.height}:flags={SCALE_FLAGS}"
     matrix, color_range = _matrix_and_range(info)
-    if info.hdr:
-        return f"{_tone_map(info, matrix, color_range)},{size},format=rgb24"
-    interlaced = ":interl=1" if info.interlaced else ""
-    return f"{size}:in_color_matrix={matrix}:in_range={color_range}:out_range=pc{interlaced},format=rgb24"
+    before = ["bwdif=mode=send_frame:deint=all"] if how.deinterlace and info.interlaced else []
+    if how.first:
+        before.append(f"trim=start_frame={how.first}")
+    if info.hdr and how.tone_map:
+        return ",".join([*before, _tone_map(info, matrix, color_range), size, f"format={pixel_format(how)}"])
+    interlaced = ":interl=1" if info.interlaced and not how.deinterlace else ""
+    convert = f"{size}:in_color_matrix={matrix}:in_range={color_range}:out_range=pc{interlaced}"
+    return ",".join([*before, convert, f"format={pixel_format(how)}"])
 
 
 def _matrix_and_range(info: MediaInfo) -> tuple[str, str]:

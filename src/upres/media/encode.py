@@ -1,12 +1,13 @@
-"""Frames into an H.264 file, and that file together with its source's sound. Knows nothing of models or tasks.
+"""Frames into a picture file of any codec of ours. Knows nothing of models, tasks or sound.
 
-The caller publishes: what is written here is an intermediate or `.part` file, synced but not renamed.
+The caller publishes: what is written here is a segment or `.part` file, synced but not renamed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,21 +16,33 @@ from typing import Self
 import numpy as np
 
 from upres.errors import InvalidParameter, MediaFailed
+from upres.media.codecs import NVENC, NVENC_ARGUMENTS
 from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import STALL_S, FfmpegProcess
-from upres.media.inspector import UNKNOWN_CODEC
-from upres.media.probe import CONTAINERS, MediaInfo
+from upres.media.output import H264, Colour, Output
 
 ENCODER_THREADS = min(16, os.cpu_count() or 1)  # each of x264's frame threads holds frames of its own
-SYNC_BYTES_PER_S = 20e6  # the slowest disk we wait for while faststart moves a finished file, silently
-COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "dts", "alac", "flac", "opus")  # MP4 holds them, players know them
-TEXT_SUBTITLES = ("mov_text", "subrip", "ass", "ssa", "webvtt", "text")
-# set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured)
-BT709_TAGS = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+SETPARAMS_TRANSFERS = {"gamma22": "bt470m", "gamma28": "bt470bg"}  # the one name the filter knows them by
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """The file's picture around or within the frames that are written: black bars, or a cut from the middle."""
+
+    width: int
+    height: int
+    bars: bool
+
+    def filter(self) -> str:
+        """Offsets are even: chroma samples stay where they are."""
+        if self.bars:
+            return f"pad={self.width}:{self.height}:trunc((ow-iw)/4)*2:trunc((oh-ih)/4)*2:black,"
+        return f"crop={self.width}:{self.height}:trunc((iw-ow)/4)*2:trunc((ih-oh)/4)*2,"
 
 
 class FrameWriter:
-    """`with FrameWriter(path, …) as writer: writer.write(frames)` takes `T H W C`, uint8, RGB; T is free.
+    """`with FrameWriter(path, …) as writer: writer.write(frames)` takes `T H W C`, RGB; T is free; uint8, or uint16
+    where `output.deep`.
 
     Leaving it normally means the file holds every frame and is synced; in any other case there is no file. Enter it in
     a long-living thread (see FfmpegProcess); write in any one; `close` from any other ends a blocked write.
@@ -43,16 +56,19 @@ class FrameWriter:
         height: int,
         fps: Fraction,
         sample_aspect: Fraction = Fraction(1),
-        crf: int = 18,
-        preset: str = "medium",
+        output: Output = H264,
+        framing: Framing | None = None,
         stall_s: float = STALL_S,
     ) -> None:
-        if width < 2 or height < 2 or width % 2 or height % 2:
-            raise InvalidParameter(f"{width}x{height} cannot be written as 4:2:0", remedy="use even sizes from 2x2 on")
+        final = (width, height) if framing is None else (framing.width, framing.height)
+        if min(*final, width, height) < 1 or (output.even and (final[0] % 2 or final[1] % 2)):
+            raise InvalidParameter(f"{final[0]}x{final[1]} cannot be written as {output.codec}",
+                                   remedy="use even sizes from 2x2 on")  # fmt: skip
         if fps <= 0 or sample_aspect <= 0:
             raise InvalidParameter(f"fps={fps}, sample_aspect={sample_aspect}", remedy="use values above 0")
         self._path, self._shape = path.absolute(), (height, width, 3)
-        arguments = encoder_arguments(self._path, width, height, fps, sample_aspect, crf, preset)
+        self._dtype = np.dtype("<u2" if output.deep else np.uint8)
+        arguments = encoder_arguments(self._path, width, height, fps, sample_aspect, output, framing)
         self._process = FfmpegProcess(arguments, doing=f"writing {path.name}", feeds=True, stall_s=stall_s)
         self.frames_written = 0
 
@@ -74,10 +90,10 @@ class FrameWriter:
                 self._path.unlink(missing_ok=True)
 
     def write(self, frames: np.ndarray) -> None:
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != self._shape:
+        if frames.dtype != self._dtype or frames.ndim != 4 or frames.shape[1:] != self._shape:
             raise InvalidParameter(
                 f"frames are {frames.dtype} {frames.shape}",
-                remedy=f"give uint8 (T, {', '.join(map(str, self._shape))})",
+                remedy=f"give {self._dtype} (T, {', '.join(map(str, self._shape))})",
             )
         if len(frames):
             self._process.write(np.ascontiguousarray(frames).data.cast("B"))
@@ -98,92 +114,70 @@ class FrameWriter:
 
 
 def encoder_arguments(
-    path: Path, width: int, height: int, fps: Fraction, sample_aspect: Fraction, crf: int, preset: str
-) -> list[str]:
-    """MP4 because its time base is a multiple of the rate: Matroska's milliseconds would lose 24000/1001."""
-    to_yuv = f"scale=in_range=pc:out_color_matrix=bt709:out_range=tv:flags={SCALE_FLAGS},format=yuv420p"
+    path: Path, width: int, height: int, fps: Fraction, sample_aspect: Fraction, output: Output,
+    framing: Framing | None = None,
+) -> list[str]:  # fmt: skip
+    pixels = "rgb48le" if output.deep else "rgb24"
+    around = framing.filter() if framing is not None else ""
     return [
-        "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}",
+        "-f", "rawvideo", "-pix_fmt", pixels, "-video_size", f"{width}x{height}",
         "-framerate", f"{fps.numerator}/{fps.denominator}", "-i", "pipe:0",
-        "-vf", f"{to_yuv},{BT709_TAGS},setsar={sample_aspect.numerator}/{sample_aspect.denominator}:max=65535",
-        "-fps_mode", "passthrough", "-c:v", "libx264", "-preset", preset, "-crf", str(crf),
-        "-threads", str(ENCODER_THREADS), "-pix_fmt", "yuv420p", "-f", "mp4", "-y", f"file:{path}",
+        "-vf", f"{around}{_to_coded(output)},setsar={sample_aspect.numerator}/{sample_aspect.denominator}:max=65535",
+        "-fps_mode", "passthrough", *codec_arguments(output), "-threads", str(ENCODER_THREADS),
+        "-f", _muxer(output), "-y", f"file:{path}",
     ]  # fmt: skip
 
 
-def mux(video: Path, source: MediaInfo, output: Path, *, stall_s: float = STALL_S) -> tuple[str, ...]:
-    """Writes `output` (MP4): the picture of `video`; sound, text subtitles, chapters and tags of `source`.
-
-    Returns a warning for each track that could not be carried as it is. Raises MediaFailed or DiskFull and leaves no
-    `output` then.
-    """
-    sound, sound_warnings = _sound_arguments(source)
-    subtitles, subtitle_warnings = _subtitle_arguments(source)
-    size_bytes = video.stat().st_size + source.path.stat().st_size
-    process = FfmpegProcess(
-        _mux_arguments(video, source, output, [*sound, *subtitles]),
-        doing=f"adding the sound of {source.path.name}",
-        stall_s=stall_s + size_bytes / SYNC_BYTES_PER_S,
-    )
-    complete = False
-    try:
-        with process:
-            process.finish()
-        sync(output)
-        complete = True
-    finally:
-        if not complete:
-            output.unlink(missing_ok=True)
-    return (*sound_warnings, *subtitle_warnings)
+def _to_coded(output: Output) -> str:
+    """Tags are set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured)."""
+    pix_fmt, colour = output.video.pix_fmts[output.bits], output.colour
+    if output.video.rgb:
+        return f"format={pix_fmt},{_tags(colour, 'pc')}"
+    matrix = {"bt2020nc": "bt2020"}.get(colour.matrix, colour.matrix)
+    return (f"scale=in_range=pc:out_color_matrix={matrix}:out_range=tv:flags={SCALE_FLAGS},format={pix_fmt},"
+            f"{_tags(colour, 'tv')}")  # fmt: skip
 
 
-def _mux_arguments(video: Path, source: MediaInfo, output: Path, tracks: Sequence[str]) -> list[str]:
-    """Both inputs are moved so that the source's first picture or sound is at 0 and the others keep their distance.
-
-    -copyts: without it ffmpeg moves each file to 0 by itself, counting tracks that are not carried.
-    """
-    picture_delay_s = source.picture_start_s - source.media_start_s
-    return [
-        "-copyts",
-        "-protocol_whitelist", "file", "-itsoffset", _seconds(picture_delay_s), "-i", f"file:{video.absolute()}",
-        "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
-        "-itsoffset", _seconds(-source.media_start_s), "-i", f"file:{source.path}",
-        "-map", "0:v:0", "-c:v", "copy", *tracks, "-map_metadata", "1", "-map_chapters", "1",
-        "-movflags", "+faststart", "-f", "mp4", "-y", f"file:{output.absolute()}",
-    ]  # fmt: skip
+def _tags(colour: Colour, color_range: str) -> str:
+    transfer = SETPARAMS_TRANSFERS.get(colour.transfer, colour.transfer)
+    return (f"setparams=colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={transfer}"
+            f":range={color_range}")  # fmt: skip
 
 
-def _sound_arguments(source: MediaInfo) -> tuple[list[str], list[str]]:
-    arguments: list[str] = []
-    warnings: list[str] = []
-    carried = 0
-    for track, codec in enumerate(source.audio):
-        if codec == UNKNOWN_CODEC:
-            warnings.append(f"sound track {track + 1} is dropped: its codec is unknown")
-            continue
-        arguments += ["-map", f"1:a:{track}"]
-        if codec in COPIED_SOUND:
-            arguments += [f"-c:a:{carried}", "copy"]
-        else:
-            arguments += [f"-c:a:{carried}", "aac", f"-b:a:{carried}", "192k"]
-            warnings.append(f"sound track {track + 1} ({codec}) is converted to AAC")
-        carried += 1
-    return arguments, warnings
+def codec_arguments(output: Output) -> list[str]:
+    codec = output.video
+    if output.nvenc:
+        pix_fmt = "p010le" if output.deep else "yuv420p"
+        return ["-c:v", NVENC[output.codec], *NVENC_ARGUMENTS, "-cq", str(output.crf), "-pix_fmt", pix_fmt]
+    crf = ["-crf", str(output.crf)] if output.crf is not None else []
+    return ["-c:v", codec.encoder, *codec.arguments, *crf, *_metadata(output), "-pix_fmt", codec.pix_fmts[output.bits]]
 
 
-def _subtitle_arguments(source: MediaInfo) -> tuple[list[str], list[str]]:
-    arguments: list[str] = []
-    warnings: list[str] = []
-    for track, codec in enumerate(source.subtitles):
-        if codec in TEXT_SUBTITLES:
-            arguments += ["-map", f"1:s:{track}", "-c:s", "mov_text"]
-        else:
-            warnings.append(f"subtitle track {track + 1} ({codec}) is dropped: MP4 cannot hold it")
-    return arguments, warnings
+def _metadata(output: Output) -> list[str]:
+    """How x265 and SVT-AV1 are told what HDR10's static metadata say, and to be quiet."""
+    if output.codec == "h265":
+        given = [f"master-display={output.mastering}" if output.mastering else "",
+                 f"max-cll={output.light_level}" if output.light_level else "", "log-level=error"]  # fmt: skip
+        return ["-x265-params", ":".join(part for part in given if part)]
+    if output.codec == "av1" and (output.mastering or output.light_level):
+        given = [f"mastering-display={_in_units(output.mastering)}" if output.mastering else "",
+                 f"content-light={output.light_level}" if output.light_level else ""]  # fmt: skip
+        return ["-svtav1-params", ":".join(part for part in given if part)]
+    return []
 
 
-def _seconds(time_s: Fraction) -> str:
-    return f"{float(time_s):.6f}"  # ffmpeg counts offsets in microseconds
+def _in_units(mastering: str) -> str:
+    """x265 counts chromaticities in 1/50000 and luminance in 1/10000 cd/m2; SVT-AV1 wants the numbers themselves."""
+
+    def plain(pair: re.Match[str]) -> str:
+        unit = 10_000 if pair[1] == "L" else 50_000
+        return f"{pair[1]}({int(pair[2]) / unit:.4f},{int(pair[3]) / unit:.4f})"
+
+    return re.sub(r"([A-Z]+)\((\d+),(\d+)\)", plain, mastering)
+
+
+def _muxer(output: Output) -> str:
+    return {"mkv": "matroska"}.get(output.video.segment, output.video.segment)
 
 
 def sync(path: Path) -> None:

@@ -23,6 +23,7 @@ from upres.errors import DiskFull, MediaFailed, UpresError
 STALL_S = 60.0  # the slowest honest step (x264's look-ahead filling at 8K on two cores) stays under half of it
 STDERR_BYTES = 64 * 1024
 PIPE_BYTES = 1 << 20  # Linux's largest pipe for an ordinary user; the default 64 KB costs 100 switches a 1080p frame
+CONFINED_BYTES = 8 << 30  # address space, not resident memory: 8K frames, eight threads with theirs, and their stacks
 ENOSPC_STATUS = 228  # ffmpeg exits with its negative errno & 255; 28 is ENOSPC
 _GUARD = Path(__file__).with_name("guard.py")
 _QUIET = ("-nostdin", "-hide_banner", "-v", "warning")
@@ -43,7 +44,9 @@ class FfmpegProcess:
 
     Enter it in a thread that lives as long as the work: Linux ends the process when the *thread* that started it ends.
     `read_into`, `write` and `finish` may run in another thread, `close` in any. With `yields` stdout carries data;
-    otherwise it carries ffmpeg's progress lines, from which `frames_reported` is kept.
+    otherwise it carries ffmpeg's progress lines, from which `frames_reported` is kept. `listen` gets all that ffmpeg
+    says, as it comes, in a thread of its own, and returns what shall be kept of it. A `confined` process may not write
+    files and has a bounded address space: for reading what strangers made.
     """
 
     def __init__(
@@ -53,11 +56,14 @@ class FfmpegProcess:
         doing: str,
         feeds: bool = False,
         yields: bool = False,
+        confined: bool = False,
+        listen: Callable[[bytes], bytes] | None = None,
         stall_s: float = STALL_S,
     ) -> None:
         progress = () if yields else ("-progress", "pipe:1", "-stats_period", "0.5")
         self._arguments = [*_QUIET, *progress, *arguments]
         self._doing, self._feeds, self._yields, self._stall_s = doing, feeds, yields, stall_s
+        self._confined, self._listen = confined, listen
         self._stderr = bytearray()
         self._reading, self._writing = threading.Lock(), threading.Lock()
         self._ended = threading.Event()
@@ -68,7 +74,7 @@ class FfmpegProcess:
     def __enter__(self) -> Self:
         try:
             self._process = subprocess.Popen(
-                _guarded([ffmpeg_path(), *self._arguments]),
+                _guarded([ffmpeg_path(), *self._arguments], self._confined),
                 stdin=subprocess.PIPE if self._feeds else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -189,7 +195,7 @@ class FfmpegProcess:
     def _drain_stderr(self) -> None:
         pipe = cast(IO[bytes], self._process.stderr)
         while chunk := pipe.read(8192):
-            self._stderr += chunk
+            self._stderr += chunk if self._listen is None else self._listen(chunk)
             del self._stderr[:-STDERR_BYTES]
 
     def _drain_progress(self) -> None:
@@ -221,10 +227,11 @@ class FfmpegProcess:
         return MediaFailed(f"{self._doing}: ffmpeg {end}: {said or 'it gave no reason'}")
 
 
-def _guarded(command: list[str]) -> list[str]:
+def _guarded(command: list[str], confined: bool) -> list[str]:
     if sys.platform != "linux" or not sys.executable:
         return command
-    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+    memory = CONFINED_BYTES if confined else 0
+    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(memory), *command]
 
 
 def _widen(pipe: IO[bytes] | None) -> None:

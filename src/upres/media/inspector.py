@@ -6,9 +6,11 @@ more than the work itself), of what is worth a warning, or of how the facts are 
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import re
 import signal
 import statistics
 import struct
@@ -19,13 +21,18 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
-IMAGE_MAGIC = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"))
+IMAGE_MAGIC = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"),
+               (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"))  # fmt: skip
 PLAYLIST_MAGIC = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"v=0\r\n", b"v=0\n", b"[playlist]")
 HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 MEMORY_LIMIT_BYTES = 6 << 30  # address space, not resident memory: libav's thread stacks count fully
 FIRST_FRAME_PACKETS = 1000  # a stream cut in mid-GOP begins with packets that decode to nothing; give up after these
 PR_SET_PDEATHSIG = 1  # linux/prctl.h: this process ends with the thread that started it
 MAX_RATE = 1000  # frames per second; a higher value is a timestamp quirk, not a rate
+SAME_RATE = 1e-5  # a hundredth of what lies between 24 and 24000/1001
+IN_USE = [Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 48, 100, 120)] + [
+    Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)
+]
 # ISO/IEC 23091-2 code points, spelled as ffmpeg spells them
 PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
              10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}  # fmt: skip
@@ -62,19 +69,19 @@ def limit_resources(seconds: int, parent: int) -> None:
             sys.exit(1)
 
 
-def inspect(path: str, max_pixels: int, containers: str) -> Facts:
+def inspect(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
+    if os.path.isdir(path):
+        return inspect_folder(path, max_pixels)
     with open(path, "rb") as file:
         head = file.read(64)
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(PLAYLIST_MAGIC):
         raise Refused("unsupported_media", "is a playlist, which names other files", "give the video file itself")
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
         raise Refused("unsupported_media", "is a HEIF or AVIF image", "convert it to PNG or JPEG")
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return inspect_image(path, "WEBP", max_pixels)
-    for magic, image_format in IMAGE_MAGIC:
-        if head.startswith(magic):
-            return inspect_image(path, image_format, max_pixels)
-    return inspect_video(path, max_pixels, containers)
+    image_format = image_format_of(head)
+    if image_format is not None:
+        return inspect_image(path, image_format, max_pixels)
+    return inspect_video(path, max_pixels, max_seconds, containers)
 
 
 def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -83,34 +90,89 @@ def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
         raise Refused("invalid_input", wrong, "reduce its size")
 
 
+def refuse_seconds(seconds: float, max_seconds: int) -> None:
+    if seconds > max_seconds:
+        wrong = f"is {seconds / 3600:.1f} hours long, more than {max_seconds / 3600:g}"
+        raise Refused("invalid_input", wrong, "cut it into pieces, or set UPRES_MAX_HOURS")
+
+
 # ---- images -------------------------------------------------------------------------------------------------------
 
 
 def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     """Decodes the whole image: damage, and a crash of an image library, shall show here and not in the caller."""
+    facts = image_facts(path, image_format, max_pixels, decode=True)
+    frames = facts.pop("images")
+    if frames > 1:
+        raise Refused("unsupported_media", f"is an animated {image_format} of {frames} frames", "convert it to MP4")
+    return facts
+
+
+def image_facts(path: str, image_format: str, max_pixels: int, *, decode: bool) -> Facts:
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:
-        with Image.open(path, formats=[image_format]) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=[image_format]) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             refuse_pixels(image.width, image.height, max_pixels)
-            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP") else 1
-            if frames > 1:
-                wrong = f"is an animated {image_format} of {frames} frames"
-                raise Refused("unsupported_media", wrong, "convert it to MP4")
-            image.load()
-            size = (
-                (image.height, image.width) if exif_orientation(image) >= 5 else image.size
-            )  # 5 to 8 lie on their side
-            mode, has_alpha = image.mode, bool(image.has_transparency_data)
+            if image.mode in ("F", "I"):
+                wrong = f"is a {image_format} of 32 bits per sample"
+                raise Refused("unsupported_media", wrong, "convert it to 16 bits")
+            frames = int(getattr(image, "n_frames", 1)) if image_format in ("PNG", "WEBP", "TIFF") else 1
+            if decode and frames == 1:
+                image.load()
+            turned = exif_orientation(image) >= 5  # 5 to 8 lie on their side
+            width, height = (image.height, image.width) if turned else image.size
+            name = image_format.lower()
+            return {"kind": "image", "format": name, "codec": name, "width": width, "height": height, "frames": 1,
+                    "pix_fmt": image.mode, "bit_depth": sample_bits(image, path), "images": frames,
+                    "has_alpha": bool(image.has_transparency_data),
+                    "foreign_profile": foreign_profile(image)}  # fmt: skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("invalid_input", f"has more than {max_pixels} pixels", "reduce its size") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise Refused("invalid_input", f"is a damaged {image_format} ({error})", "export it again") from error
-    name, bits = image_format.lower(), png_bits(path) if image_format == "PNG" else 8
-    return {"kind": "image", "format": name, "codec": name, "width": size[0], "height": size[1], "frames": 1,
-            "pix_fmt": mode, "bit_depth": bits, "has_alpha": has_alpha}  # fmt: skip
+
+
+def image_format_of(head: bytes) -> str | None:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for magic, name in IMAGE_MAGIC if head.startswith(magic)), None)
+
+
+# ---- folders of images --------------------------------------------------------------------------------------------
+
+
+def inspect_folder(path: str, max_pixels: int) -> Facts:
+    """Reads the heads alone. The order is that of the names, numbers in them counted as numbers."""
+    names = sorted((entry.name for entry in os.scandir(path) if entry.is_file() and entry.name[0] != "."), key=natural)
+    found: list[Facts] = []
+    for name in names:
+        with open(os.path.join(path, name), "rb") as file:
+            image_format = image_format_of(file.read(64))
+        if image_format is None:
+            continue
+        try:
+            found.append(image_facts(os.path.join(path, name), image_format, max_pixels, decode=False) | {"file": name})
+        except Refused as refusal:
+            raise Refused(refusal.args[0], f"holds {name}, which {refusal.args[1]}", refusal.args[2]) from refusal
+        size = (found[-1]["width"], found[-1]["height"])
+        if size != (found[0]["width"], found[0]["height"]):
+            wrong = f"holds images of different sizes: {name} has {size[0]}x{size[1]}"
+            raise Refused("invalid_input", wrong, "give images of one size")
+    if not found:
+        raise Refused("invalid_input", "is a folder without images", "give a video, an image, or a folder of images")
+    return {
+        **found[0], "kind": "video", "format": "folder", "frames": len(found),
+        "files": [each["file"] for each in found],
+        "bit_depth": max(each["bit_depth"] for each in found), "has_alpha": any(each["has_alpha"] for each in found),
+        "foreign_profile": any(each["foreign_profile"] for each in found), "ignored": len(names) - len(found),
+    }  # fmt: skip
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def exif_orientation(image: Any) -> int:
@@ -121,8 +183,24 @@ def exif_orientation(image: Any) -> int:
         return 1
 
 
-def png_bits(path: str) -> int:
-    """Bits per sample of the decoded picture: small ones are palettes or gray, which decode to 8."""
+def foreign_profile(image: Any) -> bool:
+    """Is there a colour profile other than sRGB? One that cannot be read counts as none, as in viewers."""
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info.get("icc_profile") or b""))
+        return not ImageCms.getProfileDescription(profile).startswith("sRGB")
+    except (ImageCms.PyCMSError, OSError):
+        return False
+
+
+def sample_bits(image: Any, path: str) -> int:
+    """Of the decoded picture: small ones are palettes or gray, which decode to 8."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, 8)  # TIFF 6.0, section 8, BitsPerSample
+        return max(8, *map(int, bits if isinstance(bits, tuple) else (bits,)))
+    if image.format != "PNG":
+        return 8
     with open(path, "rb") as file:
         return max(8, file.read(25)[24])  # PNG specification, 11.2.2 IHDR
 
@@ -130,7 +208,7 @@ def png_bits(path: str) -> int:
 # ---- video --------------------------------------------------------------------------------------------------------
 
 
-def inspect_video(path: str, max_pixels: int, containers: str) -> Facts:
+def inspect_video(path: str, max_pixels: int, max_seconds: int, containers: str) -> Facts:
     import av
 
     av.logging.set_level(av.logging.ERROR)  # the reason of a refusal is only in the log
@@ -154,6 +232,7 @@ def inspect_video(path: str, max_pixels: int, containers: str) -> Facts:
         if stream.codec_context is None:
             raise Refused("unsupported_media", "has a picture in an unknown codec", "convert it to H.264")
         refuse_pixels(stream.width, stream.height, max_pixels)
+        refuse_seconds((container.duration or 0) / av.time_base, max_seconds)  # before all of it is read
         return video_facts(container, stream, read_packets(container, stream, av.error.FFmpegError)) | {
             "pictures": len(pictures),
             "cover_art": len(pictures) < len(container.streams.video),
@@ -204,6 +283,7 @@ def decoded(packet: Any, failures: type[Exception]) -> Iterator[Any]:
 def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
     frame, context, base = packets.frame, stream.codec_context, stream.time_base
     times = sorted(packets.times)
+    mastering, light_level = hdr_metadata(frame)
     fps, variable = frame_rate(times, base, packets.last_duration, hints(stream))
     rotation = (-round(frame.rotation / 90) * 90) % 360  # libav counts counter-clockwise
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -227,8 +307,30 @@ def video_facts(container: Any, stream: Any, packets: Packets) -> Facts:
         "audio": [codec_name(s) for s in container.streams.audio],
         "subtitles": [codec_name(s) for s in container.streams.subtitles],
         "picture_start": str(picture_start), "media_start": str(min([picture_start, *sounds])),
+        "mastering": mastering, "light_level": light_level,
         "damage": packets.damage, "promised_frames": stream.frames,
     }  # fmt: skip
+
+
+def hdr_metadata(frame: Any) -> tuple[str, str]:
+    """Mastering display and content light level in x265's spelling, empty where the frame has none.
+
+    libavutil's AVMasteringDisplayMetadata: 20 integers, ten fractions in the order R, G, B, white (x and y each), least
+    and largest luminance, then two flags. AVContentLightMetadata: largest and average level.
+    """
+    blocks = {block.type.name: bytes(block) for block in frame.side_data}
+    mastering = light_level = ""
+    if len(raw := blocks.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
+        *terms, has_primaries, has_luminance = struct.unpack("=22i", raw[:88])
+        values = [terms[i] / terms[i + 1] if terms[i + 1] else 0.0 for i in range(0, 20, 2)]
+        if has_primaries and has_luminance:
+            red, green, blue, white = ([round(v * 50_000) for v in values[i : i + 2]] for i in (0, 2, 4, 6))
+            least, most = (round(v * 10_000) for v in values[8:10])
+            pairs = zip(["G", "B", "R", "WP", "L"], (green, blue, red, white, (most, least)), strict=True)
+            mastering = "".join(f"{name}({a},{b})" for name, (a, b) in pairs)
+    if len(raw := blocks.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
+        light_level = "{},{}".format(*struct.unpack("=2I", raw[:8]))
+    return mastering, light_level
 
 
 def codec_name(stream: Any) -> str:
@@ -241,6 +343,11 @@ def hints(stream: Any) -> list[Fraction]:
     return [Fraction(rate) for rate in stated if rate and 0 < rate <= MAX_RATE]
 
 
+def in_use(rate: Fraction) -> Fraction:
+    """Matroska states nanoseconds a frame, and so only nearly what was meant: 19001/317 for 60000/1001."""
+    return next((known for known in IN_USE if abs(rate / known - 1) < SAME_RATE), rate)
+
+
 def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fraction]) -> tuple[Fraction, bool]:
     """Frames per second and whether the rate varies, from sorted times in ticks of `base` seconds."""
     stated, count, span = list(stated), len(times), times[-1] - times[0]
@@ -250,8 +357,7 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
     usual = statistics.median(steps)
     variable = max(abs(step - usual) for step in steps) > max(2, usual / 10)  # 2: two roundings of the time base
     if not variable:
-        ladder = [Fraction(n) for n in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
-        for rate in [*stated, *ladder]:
+        for rate in [*map(in_use, stated), *IN_USE]:
             if abs((count - 1) / rate / base - span) <= 2:
                 return rate, False
     duration = span * base * Fraction(count, count - 1) if not variable or not last else (span + last) * base
@@ -260,10 +366,10 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
 
 
 def main() -> None:
-    path, max_pixels, containers, seconds, parent = sys.argv[1:]
+    path, max_pixels, max_seconds, containers, seconds, parent = sys.argv[1:]
     limit_resources(int(seconds), int(parent))
     try:
-        answer: Facts = inspect(path, int(max_pixels), containers)
+        answer: Facts = inspect(path, int(max_pixels), int(max_seconds), containers)
     except Refused as refusal:
         answer = {"refused": refusal.args}
     except MemoryError:

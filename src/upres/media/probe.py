@@ -15,6 +15,7 @@ from typing import Any
 from upres.errors import FileMissing, InvalidInput, MediaFailed, UnsupportedMedia
 from upres.tasks import MediaKind
 
+MAX_S = 100 * 3600.0  # of a clip, where no setting says less
 MAX_PIXELS = 64_000_000  # of one frame or image: 8K is half of it; a 17 KB PNG can hold 144 million
 # Demuxers that read one file and nothing it names. Playlists (hls, concat, dash, sdp) open other files and addresses;
 # ffmpeg's protocol whitelist alone does not stop them.
@@ -50,7 +51,12 @@ class MediaInfo:
     matrix: str | None = None
     audio: tuple[str, ...] = ()  # codec names in track order
     subtitles: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()  # what the restored file will not carry
+    files: tuple[Path, ...] = ()  # of a folder of images, in order
+    warnings: tuple[str, ...] = ()  # what the restored file will not carry, whatever is asked for
+    damage: str = ""  # what is wrong with the file, if it can be read at all
+    foreign_profile: bool = False  # an image's colours are not sRGB's
+    mastering: str = ""  # display and light level of an HDR master, as x265 spells them
+    light_level: str = ""
     picture_start_s: Fraction = Fraction(0)  # container time of the first frame
     media_start_s: Fraction = Fraction(0)  # container time of the first frame or sound, whichever is earlier
 
@@ -59,18 +65,23 @@ class MediaInfo:
         return self.transfer in HDR_TRANSFERS
 
 
-def probe(path: Path, *, timeout_s: float = 30) -> MediaInfo:
-    """Raises FileMissing, InvalidInput, UnsupportedMedia; MediaFailed if the reader itself is broken.
+def probe(path: Path, *, timeout_s: float = 30, max_s: float = MAX_S, frame_rate: float = 24) -> MediaInfo:
+    """A folder of images is a video of `frame_rate` frames a second.
+
+    Raises FileMissing, InvalidInput (also for what is longer than `max_s`), UnsupportedMedia; MediaFailed if the
+    reader itself is broken.
 
     Large files get more time than `timeout_s`: 50 MB/s.
     """
     path = path.absolute()
-    size_bytes = _regular_size(path)
-    facts = _inspect(path, timeout_s + size_bytes / READ_BYTES_PER_S)
+    size_bytes = 0 if path.is_dir() else _regular_size(path)
+    facts = _inspect(path, timeout_s + size_bytes / READ_BYTES_PER_S, max_s)
     if "refused" in facts:
         code, wrong, remedy = facts["refused"]
         refusal = UnsupportedMedia if code == UnsupportedMedia.code else InvalidInput
         raise refusal(f"{path.name} {wrong}", remedy=remedy)
+    if "files" in facts:
+        facts |= {"fps": str(Fraction(frame_rate).limit_denominator(1001)), "pictures": 1}
     return _media_info(path, facts)
 
 
@@ -78,7 +89,7 @@ def _regular_size(path: Path) -> int:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidInput(f"{path.name} is not a regular file", remedy="give the path of a video or image file")
+            raise InvalidInput(f"{path.name} is not a regular file", remedy="give a video, an image or a folder")
         if status.st_size == 0:
             raise InvalidInput(f"{path.name} is empty (0 bytes)", remedy="copy or export it again")
         path.open("rb").close()
@@ -90,9 +101,9 @@ def _regular_size(path: Path) -> int:
     return status.st_size
 
 
-def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), CONTAINERS, str(round(timeout_s)),
-               str(os.getpid())]  # fmt: skip
+def _inspect(path: Path, timeout_s: float, max_s: float) -> dict[str, Any]:
+    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), str(round(max_s)), CONTAINERS,
+               str(round(timeout_s)), str(os.getpid())]  # fmt: skip
     try:
         child = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
@@ -114,13 +125,15 @@ def _inspect(path: Path, timeout_s: float) -> dict[str, Any]:
 def _media_info(path: Path, facts: dict[str, Any]) -> MediaInfo:
     fps = Fraction(facts.get("fps", 0))
     named = ("kind", "format", "codec", "width", "height", "frames", "rotation", "pix_fmt", "bit_depth", "has_alpha",
-             "interlaced", "variable_frame_rate", "color_range", "primaries", "transfer", "matrix")  # fmt: skip
+             "interlaced", "variable_frame_rate", "color_range", "primaries", "transfer", "matrix", "damage",
+             "foreign_profile", "mastering", "light_level")  # fmt: skip
     return MediaInfo(
         path=path,
         **{name: facts[name] for name in named if name in facts},
         fps=fps,
         duration_s=float(facts["frames"] / fps) if fps else 0.0,
         sample_aspect=Fraction(facts.get("sample_aspect", 1)),
+        files=tuple(path / name for name in facts.get("files", ())),
         audio=tuple(facts.get("audio", ())),
         subtitles=tuple(facts.get("subtitles", ())),
         warnings=tuple(_warnings(facts)),
@@ -132,25 +145,18 @@ def _media_info(path: Path, facts: dict[str, Any]) -> MediaInfo:
 def _warnings(facts: dict[str, Any]) -> list[str]:
     """One sentence for each thing the restored file will not carry."""
     found: list[str] = []
-    if facts.get("transfer") in HDR_TRANSFERS:
-        found.append(f"HDR ({facts['transfer']}, {facts['bit_depth']} bits) is tone-mapped to SDR with 8 bits")
-    elif facts["bit_depth"] > 8:
-        found.append(f"{facts['bit_depth']} bits per sample are reduced to 8")
     if facts["kind"] == "image":
         return found
     if facts["has_alpha"]:
         found.append("the alpha channel is dropped")
-    if facts["variable_frame_rate"]:
-        average = float(Fraction(facts["fps"]))
-        found.append(f"the variable frame rate becomes its average, {average:.3f} frames per second")
-    if facts["interlaced"]:
-        found.append("the video is interlaced; its fields are restored as they are")
-    if facts["cover_art"]:
+    if facts.get("ignored"):
+        found.append(f"{facts['ignored']} files of the folder are no images and are ignored")
+    if facts.get("cover_art"):
         found.append("the cover art is dropped")
     if facts["pictures"] > 1:
         found.append(f"only the first of {facts['pictures']} video tracks is restored")
-    missing = facts["promised_frames"] - facts["frames"]
-    if facts["damage"]:
+    if facts.get("damage"):
+        missing = facts["promised_frames"] - facts["frames"]
         lost = f"; {missing} of {facts['promised_frames']} frames are missing" if missing > 0 else ""
         found.append(f"the file is damaged ({facts['damage']}){lost}")
     return found

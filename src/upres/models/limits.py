@@ -19,10 +19,11 @@ class Limits:
     alpha: Literal["restored", "guided"] = "restored"  # an image's alpha goes through the model, or follows its edges
     frame_step: int = 1  # a window holds frame_step * n + frame_offset frames
     frame_offset: int = 0
+    lead_in: int = 0  # frames before the one from which a stream is begun anew that it must be shown: see Forgetful
     dtypes: tuple[str, ...] = ("float32",)
 
 
 SEEDVR2 = Limits(takes="target", multiple_of=16, padding="black", alpha="guided", frame_step=4, frame_offset=1,
-                 dtypes=("bfloat16", "float32"))  # fmt: skip
+                 lead_in=3, dtypes=("bfloat16", "float32"))  # fmt: skip
 FLASHVSR = Limits(takes="target", multiple_of=128, padding="black", place="centre", alpha="guided",
                   dtypes=("bfloat16", "float32"))  # fmt: skip

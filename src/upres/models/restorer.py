@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class StreamSpec:
     sparse_ratio: float = 2.0
     local_range: int = 11
     kv_ratio: float = 3.0
+    lead_in: int = 0  # the first frames pushed are only shown: nothing is given back for them
     placement: Placement = AT_ONCE  # how little of it may be on the device at once
 
 
@@ -42,6 +43,21 @@ class Stream(Protocol):
     def push(self, frames: Tensor) -> Iterator[Tensor]: ...
 
     def flush(self) -> Iterator[Tensor]: ...
+
+
+@runtime_checkable
+class Forgetful(Stream, Protocol):
+    """A stream that begins afresh now and then, as at a cut: work that broke off can go on from there.
+
+    Any other stream remembers its clip from the first frame on; broken off, it is led through it again.
+    """
+
+    @property
+    def fresh(self) -> int:
+        """The number of the latest frame, of those pushed or the next one, that begins afresh: this and all later
+        frames become what a new stream makes of them, once it was shown the `limits.lead_in` frames before as its
+        `lead_in`. Frames of the lead-in are not counted. It never decreases.
+        """
 
 
 class Restorer(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from upres.errors import OutOfMemory
 from upres.models.placement import AT_ONCE, Placement
-from upres.models.restorer import Restorer, Stream
+from upres.models.restorer import Forgetful, Restorer, Stream
 from upres.restore.memory import MB, Ladder, MemoryPlan, Work
 
 MOST_STEPS = 2  # down, in one task
@@ -66,17 +66,31 @@ class Descending:
     has a plan: otherwise that error passes. `open` opens the model's stream, `prepare` makes its input.
     """
 
-    def __init__(self, descent: Descent, window: int, block: int, open: Callable[[int, Placement], Stream],
-                 prepare: Callable[[Tensor], Tensor]) -> None:  # fmt: skip
+    def __init__(self, descent: Descent, window: int, block: int, open: Callable[[int, Placement, int], Stream],
+                 prepare: Callable[[Tensor], Tensor], lead_in: int = 0) -> None:  # fmt: skip
+        """open: window, placement, lead-in; lead_in: for the first `lead_in` frames nothing is given back."""
         self._descent, self._window, self._block = descent, window, block
         self._open, self._prepare = open, prepare
         self._due: deque[Tensor] = deque()  # source frames, C H W, whose restored ones were not given back
         self._before: deque[Tensor] = deque(maxlen=min(LEAD_IN, window))  # and those before them
         self._dropping = self._given_back = 0
+        self._lead_in = self._unheard = lead_in  # of the stream that is open; and how much of it has yet to come
+        self._begun = 0  # the frame, behind the lead-in, that the open stream began with
+        self._fresh = 0
         self._stream: Stream | None = None
 
+    @property
+    def fresh(self) -> int:
+        """The number, behind the lead-in, of the latest frame that the model began anew with: see `Forgetful`."""
+        stream = self._stream
+        if isinstance(stream, Forgetful) and stream.fresh > 0:  # where we began anew is no place of the model's own
+            self._fresh = max(self._fresh, self._begun + stream.fresh)
+        return self._fresh
+
     def push(self, source: Tensor) -> Iterator[Tensor]:
-        self._due.extend(source)
+        self._before.extend(source[: self._unheard])
+        self._due.extend(source[self._unheard :])
+        self._unheard = max(0, self._unheard - len(source))
         yield from self._insisted([source], flush=False)
 
     def flush(self) -> Iterator[Tensor]:
@@ -94,7 +108,8 @@ class Descending:
             self._stream = None  # only here, with the error's traceback gone, is its memory free
             self._descent.step_down(self._given_back, said)
             again = [*self._before, *self._due]
-            self._dropping = len(self._before)
+            self._dropping, self._lead_in = len(self._before), 0
+            self._begun = self._given_back - len(self._before)
             blocks = [torch.stack(again[at : at + self._block]) for at in range(0, len(again), self._block)]
 
     def _through(self, blocks: Sequence[Tensor], flush: bool) -> Iterator[Tensor]:
@@ -102,7 +117,7 @@ class Descending:
             window, placement = self._window, AT_ONCE
             if self._descent.plan is not None:
                 window, placement = self._descent.plan.window, self._descent.plan.placement
-            self._stream = self._open(window, placement)
+            self._stream = self._open(window, placement, self._lead_in)
         for block in blocks:
             for restored in self._stream.push(self._prepare(block)):
                 yield from self._due_of(restored)

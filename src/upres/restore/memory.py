@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from upres.models.placement import ClipSize, Footprint, Needs, Offload, Placement
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
 from upres.models.seedvr2.footprint import SeedVr2Footprint
-from upres.restore.plan import Plan, Size
-from upres.tasks import ColorCorrection, Tiling, VaeQuality
+
+if TYPE_CHECKING:  # what these need is not needed here
+    from upres.restore.plan import Plan
+    from upres.tasks import ColorCorrection, Tiling, VaeQuality
 
 MB, GB = 2**20, 2**30
 RESERVED = 512 * MB  # a CUDA context with the libraries' kernels and cuBLAS's workspace
@@ -156,5 +159,5 @@ def _tiles(work: Work) -> Iterator[int | None]:
 def _scaled(plan: Plan, short: int) -> Plan:
     """About the same clip at another size."""
     now = min(plan.target.height, plan.target.width)
-    target = Size(plan.target.height * short // now, plan.target.width * short // now)
+    target = replace(plan.target, height=plan.target.height * short // now, width=plan.target.width * short // now)
     return replace(plan, target=target, model_input=target.padded(16))

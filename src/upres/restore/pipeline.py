@@ -5,35 +5,41 @@ Three threads (reader, this one, writer) and two bounded queues: memory does not
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from upres.errors import MediaFailed
-from upres.media.decode import FrameReader
-from upres.media.encode import FrameWriter, mux
-from upres.media.images import read_image, write_png
+from upres.media.decode import Reading, decoder_arguments
+from upres.media.encode import FrameWriter, Framing, encoder_arguments
+from upres.media.ffmpeg import ffmpeg_path
+from upres.media.folder import open_reader
+from upres.media.images import framed, read_image, write_image
+from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
-from upres.models.limits import Limits
-from upres.models.placement import Placement
-from upres.models.restorer import Restorer, Stream, StreamSpec
-from upres.restore.alpha import guided_alpha
-from upres.restore.color import correct
-from upres.restore.descent import Descending, Descent
-from upres.restore.memory import Work
+from upres.models.restorer import Restorer
+from upres.restore.assembly import assemble
+from upres.restore.descent import Descent
+from upres.restore.frames import descent_for, open_stream, restored_pixels
+from upres.restore.framing import wants_exact
 from upres.restore.plan import Plan, Size, plan_clip
+from upres.restore.segments import Piece, Segments, SegmentSink, file_identity
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import crop, enlarge, middle, pad, pad_black, to_bytes, to_model, to_pixels
+from upres.restore.tensors import Samples, as_pixels, as_samples, enlarge, to_bytes, to_pixels, to_words
+from upres.restore.transfers import Arriving, Leaving, Transfers
 from upres.tasks import Phase, Progress, TaskSpec
+from upres.version import __version__
 
-Frames = NDArray[np.uint8]  # T H W C
+SEGMENT_FRAMES = 120
 Report = Callable[[Progress], None]  # may raise, to stop the work
 
 
@@ -41,165 +47,206 @@ Report = Callable[[Progress], None]  # may raise, to stop the work
 class Outcome:
     size: Size
     frames: int
+    suffix: str
     warnings: tuple[str, ...]
 
 
-def restore(
-    spec: TaskSpec, restorer: Restorer, output: Path, report: Report, room_bytes: int | None = None
-) -> Outcome:
-    """Writes the restored file to `output`. Whatever is raised, no file is left and no process runs on.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything about one restoration that is settled before its first frame."""
 
-    room_bytes: what may be used of the device's memory, weights included; None: whatever there is.
+    info: MediaInfo
+    plan: Plan
+    output: Output
+    spec: TaskSpec
+    restorer: Restorer
+    descent: Descent
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(deep=self.output.deep, tone_map=not self.output.hdr, strict=self.spec.strict,
+                       deinterlace=self.spec.interlaced == "deinterlace")  # fmt: skip
+
+    @property
+    def framing(self) -> Framing | None:
+        frame = self.plan.frame
+        if frame == self.plan.target:
+            return None
+        return Framing(frame.width, frame.height, bars=self.spec.fit != "crop")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*self.info.warnings, *self.output.warnings, *self.plan.notes, *self.descent.warnings)
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        """An exact size has square pixels; any other keeps the shape of the source's."""
+        return Fraction(1) if wants_exact(self.spec) else self.info.sample_aspect
+
+
+def restore(
+    spec: TaskSpec, restorer: Restorer, path: Path, report: Report, room_bytes: int | None = None,
+    *, work: Path | None = None, model: str = "", segment_frames: int = SEGMENT_FRAMES,
+) -> Outcome:  # fmt: skip
+    """Writes the restored file to `path`. Whatever is raised, no file is left there and no process runs on.
+
+    A video's finished segments are kept in the folder `work`: the same call goes on from there, if the input and all
+    else that makes the result is the same, and so does an equal one with another folder beside it. The caller removes
+    the folder. Without one, nothing is kept.
+    room_bytes: what may be used of the device's memory, weights included; None: whatever there is. Where a task had to
+    step down for lack of memory, its frames are those of that step, and differ from those of a run that had enough.
     Raises OutOfMemory, FileMissing, InvalidInput, UnsupportedMedia, InvalidParameter, MediaFailed, DiskFull, and what
     `report` and the model raise.
     """
-    info = probe(Path(spec.input_path))
-    plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits)
-    descent = _descent(plan, spec, restorer, room_bytes)
-    make = _restore_image if info.kind == "image" else _restore_video
+    info = probe(Path(spec.input_path), frame_rate=spec.frame_rate)
+    output = output_for(spec, info)
+    plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits,
+                     even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
+    job = Job(info, plan, output, spec, restorer, descent_for(plan, spec, restorer, room_bytes))
     try:
-        outcome = make(info, plan, spec, restorer, output, report, descent)
-        return replace(outcome, warnings=(*outcome.warnings, *descent.warnings))
+        if info.kind == "image":
+            return _restore_image(job, path, report)
+        if work is not None:
+            return _restore_video(job, path, report, work, model, segment_frames)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            return _restore_video(job, path, report, Path(folder) / "work", model, segment_frames)
     except BaseException:
-        output.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
 
 
 def _restore_video(
-    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report, descent: Descent
-) -> Outcome:
-    picture = output.with_name(output.name + ".picture.mp4")
-    done = _Meter(plan.frames, report)
-    try:
-        with (
-            FrameReader(info, block=plan.block) as reader,
-            FrameWriter(picture, width=plan.target.width, height=plan.target.height, fps=info.fps,
-                        sample_aspect=info.sample_aspect) as writer,
-            ReadAhead(reader) as blocks,
-            WriteBehind(writer.write) as sink,
-        ):  # fmt: skip
-            for frames in restored(blocks, plan, spec, restorer, descent):
-                sink.put(frames)
-                done.add(len(frames))
-        if writer.frames_written != reader.frames_read:
-            raise MediaFailed(f"{reader.frames_read} frames were read and {writer.frames_written} written")
+    job: Job, path: Path, report: Report, work: Path, model: str, segment_frames: int
+) -> Outcome:  # fmt: skip
+    with Segments.held(work, _identity(job, model, segment_frames)) as segments:
+        done = _Meter(job.plan.frames, segments.frames, report)
+        if segments.ending is None:
+            _write_segments(job, segments, done, segment_frames)
         done.phase("finishing")
-        lost = mux(picture, info, output)
-    finally:
-        picture.unlink(missing_ok=True)
-    return Outcome(plan.target, writer.frames_written, (*info.warnings, *plan.notes, *reader.warnings, *lost))
+        lost = assemble(job.info, segments, path, job.output)
+        ending = segments.ending
+    assert ending is not None  # written by now
+    warnings = (*job.warnings, *ending.warnings, *lost)
+    return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings)
 
 
-def _restore_image(
-    info: MediaInfo, plan: Plan, spec: TaskSpec, restorer: Restorer, output: Path, report: Report, descent: Descent
-) -> Outcome:
+def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> None:
+    """Decodes from the frame at which the model can begin anew, and writes from the first one that is missing."""
+    plan, begin = job.plan, segments.fresh
+    lead_in = min(job.restorer.limits.lead_in, begin)
+    first = begin - lead_in
+    reader = open_reader(job.info, plan.block, dataclasses.replace(job.reading, first=first))
+    transfers = Transfers(job.restorer.device)
+
+    def times(number: int, count: int) -> tuple[Sequence[int], Fraction]:
+        assert reader.time_base is not None  # a frame was read
+        return reader.times[number - first : number - first + count], reader.time_base
+
+    def open_writer(path: Path) -> FrameWriter:
+        return FrameWriter(path, width=plan.target.width, height=plan.target.height, fps=job.info.fps,
+                           sample_aspect=job.sample_aspect, output=job.output, framing=job.framing)  # fmt: skip
+
+    with (
+        reader,
+        SegmentSink(segments, job.output.video.segment, open_writer, times, least) as sink,
+        ReadAhead(map(transfers.up, reader)) as blocks,
+        WriteBehind[_Coming](lambda piece: sink.write(piece.landed()), finish=sink.end) as behind,
+    ):
+        for piece in _pieces(job, blocks, transfers, begin, lead_in, segments.frames):
+            behind.put(piece)
+            done.add(len(piece.frames))
+    read = first + reader.frames_read
+    if segments.frames != read:
+        raise MediaFailed(f"{read} frames were read and {segments.frames} written")
+    segments.end(reader.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A Piece whose frames may still be on their way from the device."""
+
+    frames: Leaving
+    first: int
+    fresh: int
+
+    def landed(self) -> Piece:
+        return Piece(self.frames.numpy(), self.first, self.fresh)
+
+
+def _pieces(job: Job, blocks: Iterable[Arriving], transfers: Transfers, begin: int, lead_in: int,
+            missing: int) -> Iterator[_Coming]:  # fmt: skip
+    """From frame number `missing` on; the model begins anew at `begin`, which may be earlier."""
+    stream = open_stream(job.plan, job.spec, job.restorer, job.descent, lead_in)
+    fresh, ahead, number = begin, deque[int](), begin  # `ahead`: frames to come at which it will have begun anew
+    pixels = (_prepared(as_pixels(block.on_device()), job) for block in blocks)
+    for frames in restored_pixels(pixels, job.plan, job.spec, job.restorer, stream=stream, lead_in=lead_in):
+        ahead.append(begin + stream.fresh)
+        while ahead and ahead[0] <= number:
+            fresh = max(fresh, ahead.popleft())
+        new = frames[max(0, missing - number) :]
+        if len(new):
+            samples = transfers.down(as_samples(new, deep=job.output.deep))
+            yield _Coming(samples, number + len(frames) - len(new), fresh)
+        number += len(frames)
+
+
+def _identity(job: Job, model: str, segment_frames: int) -> dict[str, Any]:
+    """All that the frames of the result depend on."""
+    spec = job.spec.model_dump(mode="json", exclude={"input_path", "output_path", "overwrite"})
+    target, output = job.plan.target, job.output
+    encoder = encoder_arguments(Path("segment"), target.width, target.height, job.info.fps, job.sample_aspect, output,
+                                job.framing)  # fmt: skip
+    decoder = decoder_arguments(dataclasses.replace(job.info, path=Path("input")), job.reading)
+    return {
+        "upres": __version__, "ffmpeg": ffmpeg_path().rpartition("/")[2], "spec": spec, "model": model,
+        "input": file_identity(job.info.path), "plan": repr(job.plan), "device": job.restorer.device.type,
+        "decoder": decoder, "encoder": encoder, "segment_frames": segment_frames,
+        "memory": repr(job.descent.plan and (job.descent.plan.window, job.descent.plan.placement)),
+    }  # fmt: skip
+
+
+def _restore_image(job: Job, path: Path, report: Report) -> Outcome:
     """Alpha is restored like a grey picture, as a clip of its own, unless the model wants it guided by the picture."""
-    done = _Meter(1, report)
-    image = read_image(info)
+    done = _Meter(1, 0, report)
+    image, restorer = read_image(job.info, deep=job.output.deep), job.restorer
     if image.shape[-1] == 4 and restorer.limits.alpha == "restored":
-        (picture,) = restored([image[None, ..., :3]], plan, spec, restorer, descent)
-        grey = np.repeat(image[None, ..., 3:], 3, axis=-1)
-        plain = spec.model_copy(update={"color_correction": "none"})
-        (alpha,) = restored([grey], plan, plain, restorer, descent)
+        picture = _restored_image(job, image[..., :3], job.spec)
+        grey = np.repeat(image[..., 3:], 3, axis=-1)
+        alpha = _restored_image(job, grey, job.spec.model_copy(update={"color_correction": "none"}))
         picture = np.concatenate([picture, alpha[..., :1]], axis=-1)
     else:
-        (picture,) = restored([image[None]], plan, spec, restorer, descent)
+        picture = _restored_image(job, image, job.spec)
     done.add(1)
     done.phase("finishing")
-    write_png(output, np.ascontiguousarray(picture[0]))
-    return Outcome(plan.target, 1, (*info.warnings, *plan.notes))
+    write_image(path, framed(picture, job.framing), job.output)
+    return Outcome(job.plan.frame, 1, job.output.suffix, job.warnings)
 
 
-def restored(
-    blocks: Iterable[Frames], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent | None = None
-) -> Iterator[Frames]:
-    """Blocks of source frames in, blocks of finished frames out, in order; N in = N out.
-
-    Raises MediaFailed if the model breaks that promise.
-    """
-
-    def prepared(block: Frames) -> Tensor:
-        pixels = to_pixels(block, restorer.device)
-        return pixels if spec.preprocess_width is None else enlarge(pixels, (plan.source,))
-
-    for frames in restored_pixels(map(prepared, blocks), plan, spec, restorer, descent):
-        yield to_bytes(frames)
+def _restored_image(job: Job, image: Samples, spec: TaskSpec) -> Samples:
+    """`H W C` -> the same of the target's size, contiguous."""
+    stream = open_stream(job.plan, spec, job.restorer, job.descent)
+    pixels = _prepared(to_pixels(image[None], job.restorer.device), job)
+    (restored,) = restored_pixels([pixels], job.plan, spec, job.restorer, stream=stream)
+    (picture,) = to_words(restored) if job.output.deep else to_bytes(restored)
+    return cast(Samples, picture)
 
 
-@torch.inference_mode()
-def restored_pixels(
-    blocks: Iterable[Tensor], plan: Plan, spec: TaskSpec, restorer: Restorer, descent: Descent | None = None
-) -> Iterator[Tensor]:
-    """`T C H W`, [0, 1], of the plan's source's size -> `T C H W`, [-1, 1] about, of its target's.
+def _prepared(pixels: Tensor, job: Job) -> Tensor:
+    return pixels if job.spec.preprocess_width is None else enlarge(pixels, (job.plan.source,))
 
-    A fourth channel is alpha: it is enlarged along the edges of the restored picture.
-    """
-    stream = Descending(
-        _descent(plan, spec, restorer, None) if descent is None else descent, plan.window, plan.block,
-        open=lambda window, placement: _open(plan, spec, restorer, window, placement),
-        prepare=lambda source: _model_input(source[:, :3], plan, restorer.limits),
-    )  # fmt: skip
-    waiting: deque[Tensor] = deque()  # source frames (C H W) whose restored frame has not come yet
-
-    def finish(output: Tensor) -> Tensor:
-        if len(output) > len(waiting):
-            raise MediaFailed(f"the model gave {len(output)} frames where {len(waiting)} were due")
-        source = torch.stack([waiting.popleft() for _ in range(len(output))])
-        picture = crop(output, plan.target, plan.origin)
-        colored = correct(spec.color_correction, picture, _style(source[:, :3], plan))
-        if source.shape[1] == 4:
-            alpha = source[:, 3:]
-            if plan.kept != plan.enlarged:
-                alpha = middle(enlarge(alpha, plan.steps), plan.kept)
-            return torch.cat((colored, to_model(guided_alpha(alpha, picture))), dim=1)
-        return colored
-
-    for block in blocks:
-        waiting.extend(block)
-        for output in stream.push(block):
-            yield finish(output)
-    for output in stream.flush():
-        yield finish(output)
-    if waiting:
-        raise MediaFailed(f"the model kept {len(waiting)} frames back")
-
-
-def _open(plan: Plan, spec: TaskSpec, restorer: Restorer, window: int, placement: Placement) -> Stream:
-    return restorer.open(StreamSpec(
-        input_height=plan.model_input.height, input_width=plan.model_input.width,
-        output_height=plan.model_output.height, output_width=plan.model_output.width,
-        seed=spec.seed, window=window, tiling=spec.vae_tiling, tile_quality=spec.vae_quality,
-        sparse_ratio=spec.sparse_ratio, local_range=spec.local_range, kv_ratio=spec.kv_ratio, placement=placement,
-    ))  # fmt: skip
-
-
-def _descent(plan: Plan, spec: TaskSpec, restorer: Restorer, room_bytes: int | None) -> Descent:
-    work = Work(plan, spec.vae_tiling, spec.vae_quality, spec.color_correction)
-    return Descent(work, restorer, room_bytes)
-
-
-def _model_input(source: Tensor, plan: Plan, limits: Limits) -> Tensor:
-    padding = pad_black if limits.padding == "black" else pad
-    if limits.takes == "source":
-        return to_model(padding(source, plan.model_input))
-    return to_model(padding(middle(enlarge(source, plan.steps), plan.kept), plan.model_input, plan.origin))
-
-def _style(source: Tensor, plan: Plan) -> Tensor:
-    """Whose colours the result shall have: what the model was given, or would have been given at the target's size."""
-    return to_model(crop(middle(enlarge(source, plan.steps), plan.kept), plan.target))
 
 class _Meter:
     """Counts finished frames and reports them."""
 
-    def __init__(self, total: int, report: Report) -> None:
-        self._progress = Progress(phase="restoring", frames_total=total)
-        self._report = report
+    def __init__(self, total: int, already: int, report: Report) -> None:
+        self._progress = Progress(phase="restoring", frames_done=already, frames_total=total)
+        self._already, self._report = already, report
         self._since = time.monotonic()
         report(self._progress)
 
     def add(self, frames: int) -> None:
         done = self._progress.frames_done + frames
-        fps = done / max(time.monotonic() - self._since, 1e-6)
+        fps = (done - self._already) / max(time.monotonic() - self._since, 1e-6)
         self._progress = self._progress.model_copy(update={"frames_done": done, "fps": fps})
         self._report(self._progress)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from upres.errors import InvalidParameter
 from upres.models.limits import Limits
+from upres.restore.framing import check_sizes, framed_size, picture_size, wants_exact
 from upres.tasks import MediaKind, TaskSpec
 
 MAX_SIDE = 16384  # the longest side H.264 and our image writers take
-OUTPUT_SUFFIX = {"image": ".png", "video": ".mp4"}
 CUT_MULTIPLE = 128  # sides of a result that is cut: FlashVSR's attention works on windows of 128 pixels
 BLOCK_PIXELS = 16_000_000  # output pixels that are handled at once at most: 190 MB as float32 RGB
 
@@ -50,6 +51,7 @@ class Plan:
     window: int  # frames that go through the model together, at most
     block: int  # frames that are read and resized together
     frames: int
+    frame: Size  # of the file: the target, or what `fit` puts around it or cuts from it
 
     @property
     def enlarged(self) -> Size:
@@ -93,15 +95,19 @@ def prepared(source: Size, spec: TaskSpec) -> Size:
     return size
 
 
-def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
+def target_size(
+    source: Size, spec: TaskSpec, kind: MediaKind, *, even: bool | None = None, sample_aspect: Fraction = Fraction(1)
+) -> Size:
     """The short side becomes `resolution`, the long one follows, or both are `scale` times as long; a video's sides
-    are even, for 4:2:0. 854x480 at 1080 is 1920x1080. Without `preserve_aspect_ratio` both are cut to multiples of
-    128. Raises InvalidParameter.
+    are even, for 4:2:0, unless its codec needs no such thing. 854x480 at 1080 is 1920x1080. Without
+    `preserve_aspect_ratio` both are cut to multiples of 128. Raises InvalidParameter.
     """
-    size = kept(resizing(source, spec)[-1], spec)
-    target = size.even() if kind == "video" else size
+    whole = resizing(source, spec, sample_aspect)[-1]
+    size = kept(whole, spec)
+    pairs = kind == "video" if even is None else even
+    target = size.even() if pairs else size
     if not size.pixels:
-        raise InvalidParameter(f"{source} becomes {resizing(source, spec)[-1]}, which is cut to {size}: nothing",
+        raise InvalidParameter(f"{source} becomes {whole}, which is cut to {size}: nothing",
                                remedy="use preserve_aspect_ratio=true, or a larger scale or preprocess_width")
     if not target.pixels:
         raise InvalidParameter(f"{source} becomes {size}: a video has 2 lines and columns at least",
@@ -117,21 +123,35 @@ def target_size(source: Size, spec: TaskSpec, kind: MediaKind) -> Size:
     return target
 
 
-def resizing(source: Size, spec: TaskSpec) -> tuple[Size, ...]:
+def resizing(source: Size, spec: TaskSpec, sample_aspect: Fraction = Fraction(1)) -> tuple[Size, ...]:
     """The sizes to resize to, one after the other."""
+    if wants_exact(spec):
+        return (Size(*picture_size(source.height, source.width, spec, sample_aspect)),)
     if spec.scale is not None:
-        return (Size(round(source.height * spec.scale), round(source.width * spec.scale)),)
-    return enlargement(source, spec.resolution)
+        scale = spec.scale
+        if spec.max_side is not None:
+            scale = min(scale, spec.max_side / max(source.height, source.width))
+        return (Size(round(source.height * scale), round(source.width * scale)),)
+    return enlargement(source, spec.resolution, 0 if spec.max_side is None else spec.max_side)
 
 
 def kept(enlarged: Size, spec: TaskSpec) -> Size:
     return enlarged if spec.preserve_aspect_ratio else enlarged.cut(CUT_MULTIPLE)
 
 
-def plan_clip(clip: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits) -> Plan:
+def plan_clip(
+    clip: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: Limits,
+    *, even: bool | None = None, sample_aspect: Fraction = Fraction(1),
+) -> Plan:  # fmt: skip
     """Raises InvalidParameter."""
+    check_sizes(spec)
     source = prepared(clip, spec)
-    target, steps = target_size(source, spec, kind), resizing(source, spec)
+    target = target_size(source, spec, kind, even=even, sample_aspect=sample_aspect)
+    frame = Size(*framed_size(target.height, target.width, spec))
+    if (kind == "video" if even is None else even) and frame != frame.even():
+        raise InvalidParameter(f"a size of {frame} cannot be written: the codec needs even sides",
+                               remedy=f"use {frame.even()}, or ffv1 or a sequence of pictures")  # fmt: skip
+    steps = resizing(source, spec, sample_aspect)
     if limits.takes == "source" and spec.preserve_aspect_ratio:
         steps = (target,)  # it reaches that by itself: nothing is cut
     whole, part = steps[-1], kept(steps[-1], spec)
@@ -145,7 +165,7 @@ def plan_clip(clip: Size, frames: int, kind: MediaKind, spec: TaskSpec, limits: 
         origin = _margins(whole, part)
     window = _window(spec.batch_size, limits)
     block = min(window, max(1, BLOCK_PIXELS // target.pixels))
-    return Plan(source, steps, part, target, model_input, output, origin, window, block, frames)
+    return Plan(source, steps, part, target, model_input, output, origin, window, block, frames, frame)
 
 
 def _margins(outer: Size, inner: Size) -> tuple[int, int]:

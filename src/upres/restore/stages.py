@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -59,13 +60,15 @@ class ReadAhead(Generic[Item]):
 
 
 class WriteBehind(Generic[Item]):
-    """Calls `write` on each item in a thread, at most `depth` items behind.
+    """Calls `write` on each item in a thread, at most `depth` items behind, and at the end there `finish`.
 
     Leaving the `with` normally waits until all is written; leaving it by an exception drops what waits.
     """
 
-    def __init__(self, write: Callable[[Item], None], depth: int = 2) -> None:
-        self._write = write
+    def __init__(
+        self, write: Callable[[Item], None], depth: int = 2, *, finish: Callable[[], None] = lambda: None
+    ) -> None:
+        self._write, self._finish = write, finish
         self._items: queue.Queue[Item | None] = queue.Queue(depth)
         self._dropping = threading.Event()
         self._error: BaseException | None = None
@@ -90,13 +93,17 @@ class WriteBehind(Generic[Item]):
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
-            if self._dropping.is_set():
-                continue
-            try:
-                self._write(item)
-            except BaseException as caught:  # re-raised by the producer
-                self._error = caught
-                self._dropping.set()
+            self._unless_dropping(partial(self._write, item))
+        self._unless_dropping(self._finish)
+
+    def _unless_dropping(self, step: Callable[[], None]) -> None:
+        if self._dropping.is_set():
+            return
+        try:
+            step()
+        except BaseException as caught:  # re-raised by the producer
+            self._error = caught
+            self._dropping.set()
 
     def _raise(self) -> None:
         if self._error is not None:

@@ -23,6 +23,7 @@ from upres.surfaces.rest import install_problems
 from upres.version import __version__
 
 GRACE_S = 3  # open event streams end only when cut; uploads and downloads get this long to finish
+KEEP_ALIVE_S = 75  # longer than clients keep an idle connection: who closes first must not be the server
 BACKLOG = 2048
 
 
@@ -63,7 +64,8 @@ def serve(settings: Settings) -> None:
     engine = LocalEngine(settings)
     with closing(engine), closing(_bind(settings.host, settings.port)) as listener:
         config = uvicorn.Config(build_app(engine, settings), log_level="warning", access_log=False,
-                                timeout_graceful_shutdown=GRACE_S, server_header=False, lifespan="on")  # fmt: skip
+                                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=KEEP_ALIVE_S,
+                                server_header=False, lifespan="on")  # fmt: skip
         # uvicorn has shut down in good order when it raises the interrupt again
         with suppress(KeyboardInterrupt):
             _Server(config).run(sockets=[listener])

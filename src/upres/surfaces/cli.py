@@ -13,6 +13,7 @@ from upres.engine import Engine, LocalEngine, open_engine
 from upres.errors import InvalidSetting, UpresError
 from upres.settings import Settings
 from upres.surfaces import cli_mcp
+from upres.surfaces.cli_output import OUTPUT_OPTIONS, add_output_options
 from upres.surfaces.views import TaskStatus
 from upres.tasks import ColorCorrection, Task, TaskSpec, TaskState, Tiling, VaeQuality, order
 from upres.version import __version__
@@ -68,9 +69,10 @@ def parser() -> argparse.ArgumentParser:
 def _upscale_options(upscale: argparse.ArgumentParser) -> None:
     default = {name: field.default for name, field in TaskSpec.model_fields.items()}
     upscale.add_argument("input", help="video or image file")
-    upscale.add_argument("-o", "--output", help=".mp4 or .png; default: a generated name in the output directory")
+    upscale.add_argument("-o", "--output", help="its suffix says how it is written; default: a generated name")
     upscale.add_argument("--overwrite", action="store_true", help="let --output replace a file")
     upscale.add_argument("--resolution", type=int, help=f"short side of the result, pixels ({default['resolution']})")
+    add_output_options(upscale)
     upscale.add_argument("--model", help="a name from `upres models` (the default one)")
     upscale.add_argument("--batch-size", type=int, help=f"frames per window, 4n+1 ({default['batch_size']})")
     upscale.add_argument("--color-correction", choices=get_args(ColorCorrection),
@@ -89,6 +91,7 @@ def _spec(options: argparse.Namespace) -> TaskSpec:
         "output_path": options.output, "resolution": options.resolution, "dit_model": options.model,
         "batch_size": options.batch_size, "color_correction": options.color_correction, "seed": options.seed,
         "vae_tiling": options.vae_tiling, "vae_quality": options.vae_quality,
+        **{name: getattr(options, name) for name in OUTPUT_OPTIONS},
     }  # fmt: skip
     return order(input_path=options.input, overwrite=options.overwrite,
                  **{name: value for name, value in given.items() if value is not None})  # fmt: skip

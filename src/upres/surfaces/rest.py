@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from upres.engine import Engine
@@ -28,13 +30,22 @@ MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/q
                ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
                ".m4s": "video/iso.segment", ".mpg": "video/mpeg", ".mpeg": "video/mpeg",
                ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
+               ".tif": "image/tiff", ".tiff": "image/tiff", ".zip": "application/zip"}  # fmt: skip
 JSON_BODY_BYTES = 64 * 1024
 HEAR_ON_S = 2.0
 # The folders of an absolute path, in which blanks are rare; our own routes are no paths.
 _FOLDERS = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:)?(?!/(?:api|docs|mcp|sse)\b)"
                       r"(?:[/\\][^/\\\s'\":;,]+)+[/\\](?=[^/\\\s])")  # fmt: skip
+_SUBMITS = anyio.CapacityLimiter(4)
+Answer = TypeVar("Answer")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
+
+
+async def in_turn(call: Callable[[], Answer]) -> Answer:
+    """Runs a submit in a thread. A few at a time: each waits for a process that reads the file, and a hundred of them
+    would hold every thread that the other routes run in.
+    """
+    return await anyio.to_thread.run_sync(call, limiter=_SUBMITS)
 
 
 class Problem(BaseModel):
@@ -143,7 +154,17 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     asked = f"{phrase}: {request.method} {request.url.path}"
     code = phrase.lower().replace(" ", "_")
-    return problem(error.status_code, code, asked, "GET /docs lists every route", headers=error.headers)
+    headers = dict(error.headers) if error.headers is not None else {}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return problem(error.status_code, code, asked, "GET /docs lists every route", headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Of all routes at the request's path: Starlette names those of the first alone."""
+    here = [route for route in request.app.routes if isinstance(route, Route)]
+    return {method for route in here if route.matches(request.scope)[0] is not Match.NONE
+            for method in (route.methods if route.methods is not None else ())}  # fmt: skip
 
 
 def _on_bad_parameter(_: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ application has it. Knows nothing of how the engine works.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +15,15 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from upres.engine import ALL_STATES
+from upres.engine import ALL_STATES, Engine
 from upres.errors import FileMissing, ModelUnavailable, TaskNotCompleted
 from upres.surfaces import rest_flashvsr_system
-from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get
+from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get, in_turn
 from upres.surfaces.rest_flashvsr_ids import as_id
 from upres.surfaces.rest_flashvsr_schema import ParameterSchema, limits, parameter_schema
 from upres.surfaces.rest_flashvsr_views import STATES, Status, TaskListResponse, TaskProgressResponse, TaskResponse
 from upres.surfaces.uploads import Upload, receive
-from upres.tasks import FLASHVSR_API, TaskState, order
+from upres.tasks import FLASHVSR_API, Task, TaskState, order
 
 router = APIRouter(tags=["FlashVSR"], responses=PROBLEMS)
 router.include_router(rest_flashvsr_system.router)
@@ -66,9 +67,13 @@ def _form() -> dict[str, Any]:
 
 
 @router.post("/api/tasks/", status_code=201, summary="Submit a video", openapi_extra=_form())
-def create(
+async def create(
     model: Annotated[str, Depends(_model)], upload: Annotated[Upload, Depends(_upload)], engine: EngineDep
 ) -> TaskResponse:
+    return TaskResponse.of(await in_turn(partial(_submitted, model, upload, engine)))
+
+
+def _submitted(model: str, upload: Upload, engine: Engine) -> Task:
     given = {name: upload.fields[name] for name in FORM_FIELDS if upload.fields.get(name)}
     task = None
     try:
@@ -76,7 +81,7 @@ def create(
     finally:
         if task is None:
             upload.discard()
-    return TaskResponse.of(task)
+    return task
 
 
 @get(router, "/api/tasks/", summary="Tasks, newest first")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 
 from upres.surfaces.rest import without_folders
 from upres.surfaces.rest_flashvsr_ids import as_uuid
@@ -25,6 +25,9 @@ STATES: dict[Status, tuple[TaskState, ...]] = {
 }  # fmt: skip
 SHOWN: dict[TaskState, Status] = {state: status for status, states in STATES.items() for state in states}
 FAMILY = "flashvsr-"  # the catalogue's names are flashvsr-<version>-<variant>
+
+# UTC without an offset, as the document writes it: RFC 3339, and with it OpenAPI's date-time, would demand one
+Naive = Annotated[datetime, WithJsonSchema({"type": "string"})]
 
 
 def _when(epoch_s: float) -> datetime:
@@ -113,8 +116,8 @@ class TaskProgressResponse(BaseModel):
     task_id: UUID
     status: Status
     progress: float
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: Naive | None
+    finished_at: Naive | None
     processed_frames: int
     total_frames: int | None
     estimated_time_remaining: int | None
@@ -132,10 +135,10 @@ class TaskResponse(BaseModel):
     """`updated_at` is when the task last changed its state."""
 
     id: UUID
-    created_at: datetime
-    updated_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Naive
+    updated_at: Naive
+    started_at: Naive | None
+    finished_at: Naive | None
     status: Status
     input_file_name: str
     output_file_name: str | None

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from upres.engine import Engine
 from upres.errors import InvalidParameter
 from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object, without_folders
+from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, in_turn, json_object, without_folders
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import Task, TaskSpec, order
 from upres.version import __version__
 
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
 
-ADDED_FIELDS = ("vae_tiling", "vae_quality", "kind", *views.FURTHER_PARAMS)  # the document does not have them
+OUTPUT_FIELDS = ("width", "height", "fit", "max_side", "codec", "output_format", "crf", "quality", "bit_depth",
+                 "encoder", "interlaced", "strict")  # fmt: skip
+ADDED_FIELDS = ("vae_tiling", "vae_quality", "kind", *views.FURTHER_PARAMS, *OUTPUT_FIELDS)  # not in the document
 FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", *ADDED_FIELDS)
 
 
@@ -61,7 +65,8 @@ async def _model_to_load(request: Request) -> str:
 
 
 _SWITCH_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
-    "type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}}}}}  # fmt: skip
+    "type": "object", "required": ["model"], "properties": {
+        "model": {"type": "string", "minLength": 1}}}}}}}  # fmt: skip
 
 
 @router.post("/api/models/switch", summary="Load a model", openapi_extra=_SWITCH_BODY)
@@ -89,10 +94,17 @@ async def _upload(request: Request, settings: SettingsDep) -> Upload:
                          reserve_mb=settings.disk_reserve_mb)  # fmt: skip
 
 
+def _in_a_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """A text field has no null: what is not sent is absent."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return {**rest, **kinds[0]} if kinds else rest
+
+
 def _process_body() -> dict[str, Any]:
     """The form as OpenAPI; defaults and limits come from TaskSpec."""
     known = TaskSpec.model_json_schema()["properties"]
-    fields = {name: known[name] for name in FORM_FIELDS}
+    fields = {name: _in_a_form(known[name]) for name in FORM_FIELDS}
     fields["dit_model"] = {"type": "string", "default": "default", "title": "Dit Model"}
     for name in ADDED_FIELDS:
         fields[name]["description"] = "addition"
@@ -106,17 +118,24 @@ def _process_body() -> dict[str, Any]:
 
 def _priority(text: str) -> int:
     try:
-        return int(text)
+        value = float(text)  # JSON's 1.0 is an integer too
     except ValueError:
-        raise InvalidParameter(f"priority={text!r} cannot be used", remedy="give an integer") from None
+        value = float("nan")
+    if not value.is_integer():
+        raise InvalidParameter(f"priority={text!r} cannot be used", remedy="give an integer")
+    return int(value)
 
 
 @router.post("/api/process", summary="Submit a video or an image", openapi_extra=_process_body())
-def process(
+async def process(
     upload: Annotated[Upload, Depends(_upload)],
     engine: EngineDep,
     idempotency_key: Annotated[str | None, Header(description="addition: the same key returns the same task")] = None,
 ) -> views.Submitted:
+    return views.Submitted.of(await in_turn(partial(_submitted, upload, engine, idempotency_key)))
+
+
+def _submitted(upload: Upload, engine: Engine, idempotency_key: str | None) -> Task:
     given = {name: upload.fields[name] for name in FORM_FIELDS if name in upload.fields}
     if given.get("dit_model") in ("", "default"):
         del given["dit_model"]
@@ -127,7 +146,7 @@ def process(
     finally:
         if task is None or task.spec.input_path != str(upload.path):
             upload.discard()
-    return views.Submitted.of(task)
+    return task
 
 
 def _shown(task: Task) -> views.TaskStatus:

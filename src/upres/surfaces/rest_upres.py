@@ -22,6 +22,7 @@ async def _planned(request: Request) -> tuple[MediaFacts, TaskSpec]:
     params = body.get("params", {})
     if not isinstance(params, dict):
         raise InvalidParameter(f"params={params!r} is no object", remedy='give {"resolution": 1080, …}')
+    _check_kinds(body.get("media"))
     try:
         media = MediaFacts.model_validate(body.get("media"))
     except ValidationError as error:
@@ -29,6 +30,17 @@ async def _planned(request: Request) -> tuple[MediaFacts, TaskSpec]:
         where = ".".join(["media", *map(str, first["loc"])])
         raise InvalidParameter(f"{where}: {first['msg']}", remedy="kind, width, height and file are needed") from error
     return media, order(**{**params, "input_path": media.file})
+
+
+_KINDS = {name: schema.get("type") for name, schema in MediaFacts.model_json_schema()["properties"].items()}
+
+
+def _check_kinds(media: object) -> None:
+    """pydantic takes "1" and true for numbers, and 1 for true; the schema that clients read does not."""
+    for name, value in media.items() if isinstance(media, dict) else ():
+        number, flag = _KINDS.get(name) in ("integer", "number"), _KINDS.get(name) == "boolean"
+        if (number and isinstance(value, bool | str)) or (flag and not isinstance(value, bool)):
+            raise InvalidParameter(f"media.{name}={value!r} cannot be used", remedy=f"give a JSON {_KINDS[name]}")
 
 
 _PLAN_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": {

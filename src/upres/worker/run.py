@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
-from upres.errors import InvalidParameter
+from upres.errors import InvalidParameter, TaskCancelled
 from upres.models.restorer import Restorer
 from upres.queue.store import Claim
-from upres.restore.pipeline import Report, restore
-from upres.restore.plan import OUTPUT_SUFFIX, Size
+from upres.restore.pipeline import Outcome, Report, restore
 from upres.settings import Settings
 from upres.tasks import Result, Task
 from upres.worker.loop import Finished
@@ -22,21 +22,37 @@ MAX_STEM = 80  # characters of the input's name kept in a generated name
 def run_task(
     claim: Claim, restorer: Restorer, settings: Settings, device_name: str, report: Report, room_bytes: int
 ) -> Finished:
-    """Raises what the pipeline raises. On any exception no file of this attempt is left."""
+    """Raises what the pipeline raises; no file of this attempt is left then but finished segments, from which the next
+    attempt goes on: only a cancelled task leaves none.
+    """
     task, began = claim.task, time.monotonic()
     assert task.started_at is not None  # the claim set it
-    part = _part_path(claim, settings)
-    outcome = restore(task.spec, restorer, part, report, room_bytes)
+    part, work = _part_path(claim, settings), work_folder(task.id, settings)
+    try:
+        outcome = restore(task.spec, restorer, part, report, room_bytes, work=work, model=task.model,
+                          segment_frames=settings.segment_frames)  # fmt: skip
+    except TaskCancelled:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     seconds = time.monotonic() - began
-    final = _final_path(task, outcome.size, seconds, settings)
+    final = _final_path(task, outcome, seconds, settings)
     result = Result(
         output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
         model=task.model, device=device_name, process_time_s=time.time() - task.started_at, restore_time_s=seconds,
         warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
-    return Finished(result, lambda: _publish(part, final, replace), lambda: part.unlink(missing_ok=True),
-                    outcome.size.pixels, seconds)  # fmt: skip
+
+    def publish() -> None:
+        _publish(part, final, replace)
+        shutil.rmtree(work, ignore_errors=True)
+
+    return Finished(result, publish, lambda: part.unlink(missing_ok=True), outcome.size.pixels, seconds)
+
+
+def work_folder(task_id: str, settings: Settings) -> Path:
+    """Where a task's segments are until it is published, whichever worker makes them."""
+    return settings.work_dir / task_id
 
 
 def own_folder(task: Task, settings: Settings) -> Path:
@@ -59,15 +75,15 @@ def _part_path(claim: Claim, settings: Settings) -> Path:
     return folder / f".{task.id}.{claim.token}.part"
 
 
-def _final_path(task: Task, target: Size, seconds: float, settings: Settings) -> Path:
+def _final_path(task: Task, outcome: Outcome, seconds: float, settings: Settings) -> Path:
     """The caller's path, or `<name>_<model>_<short side>p_b<window>_c<colour>_s<seed>_<seconds>s`."""
-    spec = task.spec
+    spec, target = task.spec, outcome.size
     if spec.output_path is not None:
         return Path(spec.output_path)
     stem = re.sub(r"[^\w\-. ]", "_", Path(spec.input_path).stem)[:MAX_STEM].strip(". ") or "output"
     model = task.model.removeprefix("seedvr2_ema_").removesuffix(".safetensors").removesuffix(".gguf")
     name = (f"{stem}_{model}_{min(target.height, target.width)}p_b{spec.batch_size}_c{spec.color_correction}"
-            f"_s{spec.seed}_{round(seconds)}s{OUTPUT_SUFFIX[task.kind]}")  # fmt: skip
+            f"_s{spec.seed}_{round(seconds)}s{outcome.suffix}")  # fmt: skip
     return own_folder(task, settings) / name
 
 

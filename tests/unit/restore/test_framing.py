@@ -19,8 +19,10 @@ from upres.errors import InvalidParameter
 from upres.media.probe import probe
 from upres.models.limits import FLASHVSR, SEEDVR2, Limits
 from upres.models.restorer import StreamSpec
-from upres.restore.pipeline import restore, restored
+from upres.restore.frames import restored_pixels
+from upres.restore.pipeline import restore
 from upres.restore.plan import CUT_MULTIPLE, MAX_SIDE, Plan, Size, plan_clip, prepared, target_size
+from upres.restore.tensors import enlarge, to_bytes, to_pixels
 from upres.tasks import TaskSpec, order
 
 SOURCE = Limits(takes="source", multiple_of=2)
@@ -33,7 +35,7 @@ class Mirror:
     footprint = None
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self.device, self.given = limits, torch.device("cpu"), torch.empty(0)
+        self.limits, self.device, self.given, self.footprint = limits, torch.device("cpu"), torch.empty(0), None
 
     def open(self, spec: StreamSpec) -> Mirror:
         self.spec = spec
@@ -47,6 +49,11 @@ class Mirror:
 
     def flush(self) -> Iterator[Tensor]:
         return iter(())
+
+
+def restored(blocks: list[np.ndarray], plan: Plan, spec: TaskSpec, model: Mirror) -> Iterator[np.ndarray]:
+    pixels = (enlarge(to_pixels(block, model.device), (plan.source,)) for block in blocks)
+    return map(to_bytes, restored_pixels(pixels, plan, spec, model))
 
 
 def spec(**more: object) -> TaskSpec:

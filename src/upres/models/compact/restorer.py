@@ -74,6 +74,7 @@ class CompactStream:
         self.net = net
         self.spec = spec
         self.passes = passes(spec)
+        self.fresh = 0
 
     def push(self, frames: Tensor) -> Iterator[Tensor]:
         """T C H W, float, [-1, 1] -> T times 1 C H W, float32, about [-1, 1]."""
@@ -82,6 +83,7 @@ class CompactStream:
                 f"frames are {tuple(frames.shape)}, opened for T 3 {self.spec.input_height} {self.spec.input_width}"
             )
         for index in range(frames.shape[0]):
+            self.fresh += 1
             yield self._restore(frames[index : index + 1])
 
     def flush(self) -> Iterator[Tensor]:

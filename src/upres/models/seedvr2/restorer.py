@@ -84,7 +84,7 @@ class SeedVr2Restorer:
         """Stream mode, for clips of any length."""
         size, tiling = (spec.input_height, spec.input_width), tiling_of(spec.placement)
         carried = spec.placement.carried
-        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed, carried=carried))
+        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed, carried=carried), spec.lead_in)
 
 
 def tiling_of(placement: Placement) -> Tiling | None:
@@ -93,23 +93,37 @@ def tiling_of(placement: Placement) -> Tiling | None:
 
 class ClipStream:
     """Batch mode for a clip that fits into one window, so that it equals the reference's, and where a window is a
-    single frame, as latents hold four of them; stream mode for every other clip."""
+    single frame, as latents hold four of them; stream mode for every other clip, and for what is left of one."""
 
     def __init__(self, restorer: SeedVr2Restorer, spec: StreamSpec) -> None:
         self._restorer, self._spec = restorer, spec
         self._opening: list[Tensor] = []  # C H W, until the mode is known
-        self._stream: Stream | None = restorer.open_batches(spec) if spec.window == 1 else None
+        self._stream: Stream | None = None
+        if spec.window == 1:
+            self._stream = restorer.open_batches(spec)
+        elif spec.lead_in:
+            self._stream = restorer.open_shots(spec)
+        self._unheard = spec.lead_in if spec.window == 1 else 0  # single frames need no lead-in
+        self._pushed = 0
 
     def push(self, frames: Tensor) -> Iterator[Tensor]:
         size = (3, self._spec.input_height, self._spec.input_width)
         if tuple(frames.shape[1:]) != size:
             raise ValueError(f"frames are {tuple(frames.shape)}, opened for T {' '.join(map(str, size))}")
+        frames, self._unheard = frames[self._unheard :], max(0, self._unheard - len(frames))
+        self._pushed += len(frames)
         if self._stream is None:
             self._opening.extend(frames)
             if len(self._opening) <= self._spec.window:
                 return
             self._stream, frames = self._restorer.open_shots(self._spec), self._opened()
         yield from self._stream.push(frames)
+
+    @property
+    def fresh(self) -> int:
+        if self._spec.window == 1:
+            return self._pushed
+        return self._stream.fresh if isinstance(self._stream, ShotStream) else 0
 
     def flush(self) -> Iterator[Tensor]:
         if self._stream is None:

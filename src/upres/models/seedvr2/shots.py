@@ -26,8 +26,12 @@ from upres.models.seedvr2.tiling import Passage
 class ShotStream:
     """Cuts the clip into shots and sends one after the other through its own `open_shot()`."""
 
-    def __init__(self, open_shot: Callable[[], Shot]) -> None:
+    def __init__(self, open_shot: Callable[[], Shot], lead_in: int = 0) -> None:
+        """lead_in: so many frames only tell the cuts after them; the frame that follows begins a shot."""
         self._open_shot = open_shot
+        self._lead_in = lead_in
+        self.fresh = 0  # the number of the current shot's first frame
+        self._sent = 0
         self._shot = open_shot()
         self._cuts = Cuts()
 
@@ -42,9 +46,13 @@ class ShotStream:
 
     def _through(self, frames: Iterable[tuple[Tensor, bool]]) -> Iterator[Tensor]:
         for frame, begins in frames:
-            if begins:
+            if self._lead_in:
+                self._lead_in -= 1
+                continue
+            if begins and self._sent:
                 yield from self._shot.close()
-                self._shot = self._open_shot()
+                self._shot, self.fresh = self._open_shot(), self._sent
+            self._sent += 1
             yield from self._shot.push(frame[None])
 
 

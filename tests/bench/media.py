@@ -1,0 +1,112 @@
+"""What reading and writing cost beside the model: decode, hand over, encode, each alone and all together.
+
+    python -m tests.bench.media [--frames 120] [--size 1920x1080] [--codec h264]
+
+Times are CPU seconds of this process and its ffmpegs, so that other load on the machine does not count; "frames a
+second and core" is their inverse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from tests.support import ffmpeg
+
+from upres.media.decode import FrameReader
+from upres.media.encode import FrameWriter
+from upres.media.output import output_for
+from upres.media.probe import probe
+from upres.restore.segments import Piece, Segments, SegmentSink
+from upres.restore.stages import ReadAhead, WriteBehind
+from upres.tasks import order
+
+BLOCK, SEGMENT = 5, 60
+
+
+@dataclass(frozen=True)
+class Cost:
+    wall_s: float
+    cpu_s: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="frames a second and core of decode, copy and encode")
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--size", default="1920x1080")
+    parser.add_argument("--codec", default="h264")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "in.mp4"
+        grain = f"gradients=s={options.size}:r=60:speed=0.02:n=4,noise=alls=6:allf=t"
+        ffmpeg("-f", "lavfi", "-i", grain, "-frames:v", str(options.frames), "-c:v", "libx264", "-preset", "fast",
+               "-pix_fmt", "yuv420p", source)  # fmt: skip
+        bench(source, folder, options.codec, options.frames)
+
+
+def bench(source: Path, folder: Path, codec: str, count: int) -> None:
+    info = probe(source)
+    output = output_for(order(input_path=str(source), codec=codec), info)
+    with FrameReader(info, BLOCK) as reader:
+        held = list(islice(reader, 4))
+
+    def writer(path: Path) -> FrameWriter:
+        return FrameWriter(path, width=info.width, height=info.height, fps=info.fps, output=output)
+
+    def decode() -> None:
+        with FrameReader(info, BLOCK) as reader:
+            for _ in reader:
+                pass
+
+    def copy() -> None:
+        with ReadAhead(islice(cycle(held), count // BLOCK)) as blocks, WriteBehind(np.copy) as behind:
+            for block in blocks:
+                behind.put(block)
+
+    def encode() -> None:
+        with writer(folder / f"one.{output.video.segment}") as file:
+            for block in islice(cycle(held), count // BLOCK):
+                file.write(block)
+
+    def all_of_it() -> None:
+        segments = Segments.open(folder / "work", {})
+        times = lambda first, frames: (range(first, first + frames), Fraction(1, 60))  # noqa: E731
+        with (
+            FrameReader(info, BLOCK) as reader,
+            SegmentSink(segments, output.video.segment, writer, times, SEGMENT) as sink,
+            ReadAhead(reader) as blocks,
+            WriteBehind(sink.write, finish=sink.end) as behind,
+        ):
+            for number, block in enumerate(blocks):
+                behind.put(Piece(block, number * BLOCK, 0))
+
+    print(f"{info.width}x{info.height}, {count} frames, {codec}, {output.bits} bits")
+    for step in (decode, copy, encode, all_of_it):
+        cost = costs(step)
+        per_core = count / cost.cpu_s
+        print(f"  {step.__name__:10} {1000 / per_core:7.1f} ms of CPU a frame, {per_core:7.1f} frames/s "
+              f"and core, {count / cost.wall_s:6.1f} frames/s here")  # fmt: skip
+
+
+def costs(step: Callable[[], None]) -> Cost:
+    began, used = time.perf_counter(), _cpu_s()
+    step()
+    return Cost(time.perf_counter() - began, _cpu_s() - used)
+
+
+def _cpu_s() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+if __name__ == "__main__":
+    main()
