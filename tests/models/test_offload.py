@@ -185,7 +185,7 @@ def test_what_does_not_fit_as_a_whole_is_done_in_tiles_or_refused_and_the_result
     (tiled,) = warnings(steps[0].peak - 1)
     assert tiled.startswith("memory: tiles of 512, all weights on the device, windows of 5")
     (tmp_path / "out.png").unlink()
-    needed = r"600x16 needs \d+ MB of device memory at the least, 5 are there; use a smaller"
-    with pytest.raises(OutOfMemory, match=needed):
+    refusal = r"600x16 needs \d+ MB of device memory at the least, 5 are there; use a smaller"
+    with pytest.raises(OutOfMemory, match=refusal):
         warnings(5_000_000)
     assert not (tmp_path / "out.png").exists()
