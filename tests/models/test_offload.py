@@ -19,8 +19,9 @@ from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.vae import VideoVae
 from upres.restore.descent import Descent
+from upres.restore.frames import open_stream, restored_pixels
 from upres.restore.memory import Ladder, Work
-from upres.restore.pipeline import restore, restored_pixels
+from upres.restore.pipeline import restore
 from upres.restore.plan import Size, plan_clip
 from upres.tasks import TaskSpec
 
@@ -131,7 +132,8 @@ def run(owner: Restorer, frames: Tensor, room: int | None) -> tuple[Tensor, Desc
     spec = TaskSpec(input_path="x", resolution=32, color_correction="none")
     plan = plan_clip(Size(*frames.shape[-2:]), len(frames), "video", spec, owner.limits)
     descent = Descent(Work(plan, "auto", "high", "none"), owner, room)
-    return torch.cat(list(restored_pixels(frames.split(5), plan, spec, owner, descent))), descent
+    stream = open_stream(plan, spec, owner, descent)
+    return torch.cat(list(restored_pixels(frames.split(5), plan, spec, owner, stream=stream))), descent
 
 
 @pytest.mark.parametrize("at", [1, 7, 12])
