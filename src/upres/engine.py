@@ -223,7 +223,8 @@ class LocalEngine:
         upload = Path(task.spec.input_path).parent
         if upload.parent == self.settings.upload_dir and not self._store.reads(task.spec.input_path):
             shutil.rmtree(upload, ignore_errors=True)
-        shutil.rmtree(self.settings.output_dir / task.id, ignore_errors=True)
+        for folder in self.settings.folders_of(task.id):
+            shutil.rmtree(folder, ignore_errors=True)
         return task
 
     def output(self, task_id: str) -> Path:

@@ -82,6 +82,10 @@ class Settings:
         """Where inputs and outputs of tasks may lie; empty: anywhere."""
         return (*self.roots, self.upload_dir, self.output_dir, self.data_dir / "previews") if self.roots else ()
 
+    def folders_of(self, task_id: str) -> tuple[Path, ...]:
+        """All that a task has of its own: its result, its unfinished pieces, links to its input."""
+        return self.output_dir / task_id, self.work_dir / task_id, self.data_dir / "inputs" / task_id
+
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
         return {row.variable: row.write(getattr(self, row.field)) for row in SETTINGS if not row.secret}

@@ -20,7 +20,7 @@ from upres.restore.pipeline import Outcome, restore
 from upres.tasks import order
 
 from .cases import Case
-from .measure import Measured, distance, measure, pixels
+from .measure import Measured, distance, measure, pixels, shown_times
 
 AAC_PACKET_S = Fraction(1024, 44100)  # an encoder's first packet may be moved by one of these
 
@@ -99,9 +99,10 @@ def _sync(source: Path, result: Measured, case: Case) -> Fraction | None:
     if result.rate == "0" or result.codec in ("png", "tiff"):
         return None
     before = measure(source)
-    count = min(len(before.times), len(result.times))
-    ticks = Fraction(1, 1000) if case.frames >= 0 else Fraction(0)
-    drift = max((abs(a - b) for a, b in zip(before.times[:count], result.times[:count], strict=True)), default=ticks)
+    if case.frames < 0:  # which frames a damaged file still has is the decoder's to say: each must be at a time of its
+        known = shown_times(source)
+        return max(min(abs(time - other) for other in known) for time in result.times)
+    drift = max(abs(a - b) for a, b in zip(before.times, result.times, strict=False))
     if before.starts is None or result.starts is None:
         return drift
     shift = abs((result.starts[0] - result.starts[1]) - (before.starts[0] - before.starts[1]))

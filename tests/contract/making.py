@@ -69,7 +69,8 @@ def late(picture_s: float, sound_s: float) -> Make:
 
 def flashes(folder: Path, seconds: int = 3, rate: str = "24") -> Path:
     """At every full second one white frame and a beep of 40 ms."""
-    flash = f"color=black:s=64x48:r={rate}:d={seconds},geq=lum='if(lt(mod(T+0.0001,1),1/{rate}),235,16)':cb=128:cr=128"
+    light = f"if(lt(mod(T+0.0001,1),1/({rate})),235,16)"
+    flash = f"color=black:s=64x48:r={rate}:d={seconds},geq=lum='{light}':cb=128:cr=128"
     beep = f"aevalsrc='sin(2*PI*1000*t)*lt(mod(t,1),0.04)':s=48000:d={seconds}"
     ffmpeg("-f", "lavfi", "-i", flash, "-f", "lavfi", "-i", beep, *H264, "-c:a", "aac", folder / "a.mp4")
     return folder / "a.mp4"

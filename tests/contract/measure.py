@@ -76,6 +76,14 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
                 yield from packet.decode()
 
 
+def shown_times(path: Path) -> list[Fraction]:
+    """Of every packet of the picture, whether it can be decoded or not, the first at 0."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.pts is not None)
+    return [time - times[0] for time in times]
+
+
 def _colour(frame: av.VideoFrame, context: av.VideoCodecContext) -> tuple[str | None, ...]:
     """What the picture says, or else its container."""
     tables = (("color_primaries", PRIMARIES), ("color_trc", TRANSFER), ("colorspace", MATRIX))

@@ -20,21 +20,23 @@ SOUND_BITRATES = {"aac": "192k", "libopus": "160k"}
 
 def mux(
     video: Path, source: MediaInfo, path: Path, output: Output = H264, *,
-    picture_start_s: Fraction | None = None, stall_s: float = STALL_S,
+    picture_start_s: Fraction | None = None, fps: Fraction | None = None, stall_s: float = STALL_S,
 ) -> tuple[str, ...]:  # fmt: skip
     """Writes `path`: the picture of `video`; sound, subtitles, chapters and tags of `source`.
 
-    `picture_start_s` is the container time of the first frame that was decoded, where that is not the source's first.
+    `picture_start_s` is the container time of the first frame that was decoded, where that is not the source's first;
+    `fps` the rate of a steady picture: Matroska's milliseconds do not tell it.
     Returns a warning for each track that could not be carried as it is. Raises MediaFailed or DiskFull and leaves no
     file then.
     """
     holder = HOLDERS[output.output_format]
+    rate = ["-r:v", f"{fps.numerator}/{fps.denominator}"] if fps is not None else []
     sound, sound_warnings = _sound_arguments(source, holder, output.output_format)
     subtitles, subtitle_warnings = _subtitle_arguments(source, holder, output.output_format)
     start_s = source.picture_start_s if picture_start_s is None else picture_start_s
     size_bytes = video.stat().st_size + source.path.stat().st_size
     process = FfmpegProcess(
-        _arguments(video, source, start_s - source.media_start_s, path, output, [*sound, *subtitles]),
+        _arguments(video, source, start_s - source.media_start_s, path, output, [*rate, *sound, *subtitles]),
         doing=f"adding the sound of {source.path.name}",
         stall_s=stall_s + size_bytes / SYNC_BYTES_PER_S,
     )

@@ -17,29 +17,31 @@ def assemble(info: MediaInfo, segments: Segments, path: Path, output: Output) ->
 
     Raises MediaFailed, DiskFull; `path` does not exist then, the segments do.
     """
-    timing, start_s, warnings = _timing(info, segments)
+    timing, fps, start_s, warnings = _timing(info, segments)
     if output.output_format == "zip":
         join(segments.paths, path, timing, output)
         return (*warnings, *_not_in_a_zip(info))
     picture = segments.folder / "picture.part"
     try:
         join(segments.paths, picture, timing, output)
-        return (*warnings, *mux(picture, info, path, output, picture_start_s=start_s))
+        return (*warnings, *mux(picture, info, path, output, picture_start_s=start_s, fps=fps))
     finally:
         picture.unlink(missing_ok=True)
 
 
-def _timing(info: MediaInfo, segments: Segments) -> tuple[Timing, Fraction, tuple[str, ...]]:
-    """Frames of a steady rate that are all there are counted, which is exact; any others keep the times they had."""
+def _timing(
+    info: MediaInfo, segments: Segments
+) -> tuple[Timing, Fraction | None, Fraction, tuple[str, ...]]:
+    """With the rate, if it is steady, and the container time of the first frame. Frames of a steady rate that are all there are counted, which is exact; any others keep the times they had."""
     times, time_base = segments.times
     if not info.variable_frame_rate and segments.frames == info.frames:
-        return steady(segments.frames, info.fps), info.picture_start_s, ()
+        return steady(segments.frames, info.fps), info.fps, info.picture_start_s, ()
     timing = measured(times, time_base)
     if timing is None:
         rate = f"{float(info.fps):.3f} frames per second"
-        return (steady(segments.frames, info.fps), info.picture_start_s,
+        return (steady(segments.frames, info.fps), info.fps, info.picture_start_s,
                 (f"the times of the frames do not ascend; the result has {rate}",))  # fmt: skip
-    return timing, times[0] * time_base, ()
+    return timing, None, times[0] * time_base, ()
 
 
 def _not_in_a_zip(info: MediaInfo) -> tuple[str, ...]:

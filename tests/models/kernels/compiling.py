@@ -94,7 +94,7 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
             odd=("query_blocks", "key_blocks"),
         )  # fmt: skip
     if capability >= 89:
-        for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE)):
+        for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE), (256, 256, convolution.SMALL)):
             sizes = {"C": c, "N": n, "KT": 3, "KH": 3, "KW": 3, "PAD": 1, "BIASED": False, "BM": tile.pixels,
                      "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
             pointers = {"x": "fp8", "weight": "fp8", "scales": "fp32", "bias": "fp32", "out": "bf16"}

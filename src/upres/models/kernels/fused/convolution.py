@@ -25,6 +25,7 @@ class Tile:
 
 WIDE = Tile(128, 256, 128, 8, 3)
 NARROW = Tile(128, 128, 128, 8, 4)
+SMALL = Tile(128, 128, 64, 8, 3)  # where a block has only 99 KB of shared memory, as on Ada
 
 
 @triton.jit
@@ -65,7 +66,8 @@ def convolved(x: Tensor, weight: Rows, bias: Tensor | None, kernel: tuple[int, .
     batch, channels, entry_frames, height, width = x.shape
     frames, outputs = entry_frames - kernel[0] + 1, len(weight.values)
     if tile is None:
-        tile = WIDE if outputs % WIDE.outputs == 0 else NARROW
+        hopper = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == 9
+        tile = SMALL if not hopper else WIDE if outputs % WIDE.outputs == 0 else NARROW
     out = torch.empty((batch, outputs, frames, height, width), dtype=dtype, device=x.device,
                       memory_format=torch.channels_last_3d)  # fmt: skip
     programs = triton.cdiv(frames * height * width, tile.pixels) * (outputs // tile.outputs)
