@@ -12,7 +12,7 @@ import torch
 from meter import Meter
 from seedvr2_recorded import TINY
 from upres.models.placement import ClipSize, Placement
-from upres.models.restorer import StreamSpec
+from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, TINY_VAE, DitConfig
 from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.dit_footprint import Widening, working
@@ -69,15 +69,21 @@ def phases(owner: SeedVr2Restorer, meter: Meter) -> Iterator[dict[str, int]]:
 def counted(owner: SeedVr2Restorer, clip: ClipSize, window: int, placement: Placement) -> dict[str, int]:
     spec = StreamSpec(clip.height, clip.width, clip.height, clip.width, 1, window, "auto", "high", placement=placement)
     weights = owner.footprint.weights.total if placement.offload == "none" else 0
-    with Meter(held_bytes=weights) as meter, phases(owner, meter) as peaks:
-        stream = owner.open(spec)
+    with Meter(held_bytes=weights) as meter:
+        stream = owner.open(spec)  # and the weights' own hooks come first: what goes is gone when the count begins
+        peaks = driven(owner, stream, clip, meter)
+    owner.open(replace(spec, placement=Placement()))
+    return peaks
+
+
+def driven(owner: SeedVr2Restorer, stream: Stream, clip: ClipSize, meter: Meter) -> dict[str, int]:
+    with phases(owner, meter) as peaks:
         for at in range(0, clip.frames, clip.block):
             shown = torch.zeros(min(clip.block, clip.frames - at), 3, clip.height, clip.width)
             for piece in stream.push(shown):
                 del piece
         for piece in stream.flush():
             del piece
-    owner.open(replace(spec, placement=Placement()))
     return peaks
 
 
