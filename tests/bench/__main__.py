@@ -47,7 +47,8 @@ def bench(clip: Path, resolution: int, rounds: int, folder: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     restorer = COMPACT.load_factory()(Catalog(folder).paths(COMPACT), device)
     info = probe(clip)
-    target = target_size(Size(info.height, info.width), resolution, "video")
+    order = TaskSpec(input_path=str(clip), resolution=resolution)
+    target = target_size(Size(info.height, info.width), order, "video")
 
     def upres(color: ColorCorrection) -> None:
         spec = TaskSpec(input_path=str(clip), resolution=resolution, color_correction=color)
