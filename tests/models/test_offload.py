@@ -19,14 +19,16 @@ from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.vae import VideoVae
 from upres.restore.descent import Descent
+from upres.restore.frames import open_stream, restored_pixels
 from upres.restore.memory import Ladder, Work
-from upres.restore.pipeline import restore, restored_pixels
+from upres.restore.pipeline import restore
 from upres.restore.plan import Size, plan_clip
 from upres.tasks import TaskSpec
 
 pytestmark = pytest.mark.usefixtures("small_tensors")
 
 CPU = torch.device("cpu")
+KEPT = 32_000  # bytes: what blocks remember of the time embedding
 WIDE = 1056  # pixels: more than the widest tile
 
 
@@ -66,9 +68,9 @@ def test_no_more_is_on_the_device_than_the_network_that_computes_or_two_of_its_b
         latents = torch.zeros(2, 4, 4, 16)
         outside = meter.live_bytes
         owner.parts.restore_latents(latents, (latents, latents))
-        assert meter.live_bytes - outside == weights.blocks + weights.rest
+        assert 0 <= meter.live_bytes - outside - weights.blocks - weights.rest < KEPT
         owner.parts.decode(latents, None)
-        assert meter.live_bytes - outside == weights.decoder
+        assert 0 <= meter.live_bytes - outside - weights.decoder < KEPT
 
         shelf.arrange("blocks")
         there = []
@@ -76,7 +78,7 @@ def test_no_more_is_on_the_device_than_the_network_that_computes_or_two_of_its_b
             block.attn.register_forward_pre_hook(lambda *_: there.append(meter.live_bytes))
         before = meter.live_bytes
         owner.parts.restore_latents(latents, (latents, latents))
-        assert meter.live_bytes - before <= weights.rest, "no block stays"
+        assert meter.live_bytes - before < weights.rest + KEPT, "no block stays"
         for block in owner.parts.dit.blocks:
             block.attn._forward_pre_hooks.clear()
         shelf.arrange("none")
@@ -131,7 +133,8 @@ def run(owner: Restorer, frames: Tensor, room: int | None) -> tuple[Tensor, Desc
     spec = TaskSpec(input_path="x", resolution=32, color_correction="none")
     plan = plan_clip(Size(*frames.shape[-2:]), len(frames), "video", spec, owner.limits)
     descent = Descent(Work(plan, "auto", "high", "none"), owner, room)
-    return torch.cat(list(restored_pixels(frames.split(5), plan, spec, owner, descent))), descent
+    stream = open_stream(plan, spec, owner, descent)
+    return torch.cat(list(restored_pixels(frames.split(5), plan, spec, owner, stream=stream))), descent
 
 
 @pytest.mark.parametrize("at", [1, 7, 12])
