@@ -7,7 +7,7 @@ BIN := .venv/bin
 # idle threads wait without spinning, as a worker's do (fleet/supervisor.py)
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-media check bench chaos conformance fuzz load serve clean
+.PHONY: help setup demo test test-media check bench bench-gpu chaos conformance fuzz load serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: setup ## lint and types alone
 bench: setup ## speed against a baseline run side by side: prints ratios
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.mcp_surface
+
+bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted work; OPTIONS="--parts …"
+	$(BIN)/python -m tests.bench.gpu $(OPTIONS)
 
 chaos: setup ## kill submitters and workers at random and check that nothing is lost
 	$(BIN)/python -m tests.chaos

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from upres.models.kernels.heads import turned
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
 from upres.models.seedvr2.dit import Dit
+from upres.models.seedvr2.rope import Rope
+from upres.models.seedvr2.windows import Layout
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDERS = (REPOSITORY / "tests" / "golden" / "seedvr2", REPOSITORY.parent / "shared" / "golden" / "seedvr2")
@@ -48,3 +52,17 @@ def run_dit(dit: Dit, case: dict[str, Tensor]) -> Tensor:
     frames, height, width = case["in.vid_shape"][0].tolist()
     latent = case["in.vid"].view(frames, height, width, 33)
     return dit(latent, case["in.txt"], case["in.timestep"].item()).reshape(-1, 16)
+
+
+def video_angles(rope: Rope, layout: Layout) -> Tensor:
+    """tokens, pairs."""
+    return rope.angles(layout)[layout.places[layout.video_rows, 1:].long()].flatten(1)
+
+
+def text_angles(rope: Rope, layout: Layout) -> Tensor:
+    """Of the first window's copy: text length, pairs."""
+    return rope.angles(layout)[layout.places[layout.text_rows[0], 1:].long()].flatten(1)
+
+
+def turned_by(heads: Tensor, angles: Tensor) -> Tensor:
+    return turned(heads.clone(), torch.polar(torch.ones_like(angles), angles)[:, None])

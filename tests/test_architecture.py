@@ -30,15 +30,16 @@ ARROWS: dict[str, set[str]] = {
     "restore": {"restore.plan", "restore.framing", "restore.memory", "models.restorer", "models.limits",
                 "models.placement", "media"},
     "models": set(), "models.limits": set(),
-    "models.placement": set(),
+    "models.placement": set(), "models.kernels": set(),
     "models.restorer": {"models.limits", "models.placement"},
-    "models.attention": set(), "models.weights": set(), "models.offload": {"models.placement"},
+    "models.attention": {"models.kernels"}, "models.weights": {"models.kernels"},
+    "models.offload": {"models.placement"},
     "models.files": {"models.seedvr2", "models.flashvsr", "models.weights"},
     "models.compact": MODEL_PARTS,
-    "models.seedvr2": MODEL_PARTS,
-    "models.flashvsr": MODEL_PARTS,
+    "models.seedvr2": MODEL_PARTS | {"models.kernels"},
+    "models.flashvsr": MODEL_PARTS | {"models.kernels"},
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
-               "models.attention", "limits"},
+               "models.kernels", "models.attention", "limits"},
     "limits": {"queue", "settings"},
     "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "media.stills", "restore.plan",
                "restore.memory", "settings", "remote", "limits", "intake", "forecast", "pictures", "pictures.values"},
@@ -105,8 +106,8 @@ def test_torch_lives_only_in_worker_restore_and_models(module: str) -> None:
 @pytest.mark.parametrize("module", ["upres", "upres.surfaces.mcp", "upres.surfaces.asgi", "upres.surfaces.cli",
                                     "upres.engine", "upres.doctor", "upres.surfaces.cli_weights",
                                     "upres.restore.memory"])  # fmt: skip
-def test_front_ends_never_load_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+def test_front_ends_load_neither_torch_nor_what_pictures_need(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'numpy', 'PIL'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -25,7 +25,6 @@ from upres.forecast import START_S, Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at
 from upres.limits import check_disk, check_key, check_priority, check_size
 from upres.media.output import output_for
-from upres.media.stills import still
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore, Waiting
@@ -189,7 +188,7 @@ class LocalEngine:
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        from upres.pictures.verbs import compare  # Pillow and numpy are paid for by those who look
+        from upres.pictures.verbs import compare
 
         after = self.output(task_id)
         before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
@@ -224,7 +223,8 @@ class LocalEngine:
         upload = Path(task.spec.input_path).parent
         if upload.parent == self.settings.upload_dir and not self._store.reads(task.spec.input_path):
             shutil.rmtree(upload, ignore_errors=True)
-        shutil.rmtree(self.settings.output_dir / task.id, ignore_errors=True)
+        for folder in self.settings.folders_of(task.id):
+            shutil.rmtree(folder, ignore_errors=True)
         return task
 
     def output(self, task_id: str) -> Path:
@@ -237,6 +237,8 @@ class LocalEngine:
         return path
 
     def preview(self, task_id: str) -> bytes:
+        from upres.media.stills import still  # Pillow and numpy are paid for by those who look
+
         path, task = self.output(task_id), self._store.get(task_id)
         assert task.result is not None  # `output` found it completed
         return still(path, task.kind, task.result.width, task.result.height)

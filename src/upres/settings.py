@@ -44,6 +44,7 @@ class Settings:
     mcp_images: bool
     auto_longest_s: float
     threads: int
+    kernels: str
     work_dir: Path
     segment_frames: int
     max_hours: float
@@ -80,6 +81,10 @@ class Settings:
     def all_roots(self) -> tuple[Path, ...]:
         """Where inputs and outputs of tasks may lie; empty: anywhere."""
         return (*self.roots, self.upload_dir, self.output_dir, self.data_dir / "previews") if self.roots else ()
+
+    def folders_of(self, task_id: str) -> tuple[Path, ...]:
+        """All that a task has of its own: its result, its unfinished pieces, links to its input."""
+        return self.output_dir / task_id, self.work_dir / task_id, self.data_dir / "inputs" / task_id
 
     def to_env(self) -> dict[str, str]:
         """The environment that `from_env` reads back as these settings, without secrets: how a worker gets them."""
@@ -204,6 +209,8 @@ SETTINGS: tuple[Setting, ...] = (
             "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
+    Setting("kernels", "UPRES_KERNELS", _one_of("plain", "fused", "fp8"), _fixed("plain"), "plain",
+            "on a GPU: `fused` passes in Triton, or `fp8` with 8-bit products besides; neither has run on one yet"),
     Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
             "where finished pieces of running tasks are kept"),
     Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",

@@ -243,9 +243,12 @@ class Bench:
         def before(*_: object) -> None:
             nonlocal began
             self.wait()
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
             began = time.perf_counter()
+
+        def count(*_: object) -> None:  # once the network that computed before has been moved away
+            if self.device.type == "cuda":
+                self.wait()
+                torch.cuda.reset_peak_memory_stats()
 
         def after(name: str) -> None:
             self.wait()
@@ -255,6 +258,7 @@ class Bench:
 
         for name, network in zip(PHASES, owner.parts.networks, strict=True):
             hooks.append(network.register_forward_pre_hook(before, prepend=True))
+            hooks.append(network.register_forward_pre_hook(count))
             hooks.append(network.register_forward_hook(lambda *_, name=name: after(name)))
         yield seconds, peaks
         for hook in hooks:

@@ -24,7 +24,7 @@ class _Bad:
 
     def __init__(self, good: Restorer, misdeed: str) -> None:
         self._good, self._misdeed = good, misdeed
-        self.limits, self.device = good.limits, good.device
+        self.limits, self.device, self.footprint = good.limits, good.device, good.footprint
 
     def open(self, spec: StreamSpec) -> Stream:
         return _BadStream(self._good.open(spec), self._misdeed)

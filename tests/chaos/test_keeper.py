@@ -52,7 +52,7 @@ def ended(engine: LocalEngine, task: Task) -> tuple[str, str, int]:
 
 
 def test_bad_models_cost_their_own_tasks_and_never_the_next_one(engine: LocalEngine, arena: Arena) -> None:
-    """One hangs, one kills its worker, one breaks the device, one wants too much memory; good ones wait behind them."""
+    """One hangs, one kills its worker, one wants too much memory; a good one waits behind them."""
     bad = {name: submitted(engine, arena, name) for name in ("hang", "die", "memory")}
     good = submitted(engine, arena, "compact")
     state, message, attempts = ended(engine, bad["hang"])

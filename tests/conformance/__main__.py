@@ -67,7 +67,7 @@ def _suite(tools: Path, url: str, version: str) -> list[str]:
     program = tools / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
     text = _node(tools, program, "server", "--url", url, "--requirements", version)
     found = {name: (int(passed), int(failed)) for name, passed, failed
-             in re.findall(r"([\w-]+): (\d+) passed, (\d+) failed", text)}  # fmt: skip
+             in re.findall(r"[✓✗] ([\w-]+): (\d+) passed, (\d+) failed", text)}  # fmt: skip
     passed, failed = (sum(counts[i] for counts in found.values()) for i in (0, 1))
     print(f"{version}: {passed} checks passed, {failed} failed (fixtures); generic scenarios: {len(GENERIC[version])}")
     faults = [f"{version} {name}: {found.get(name, 'did not run')}" for name in sorted(GENERIC[version])

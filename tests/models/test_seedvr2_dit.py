@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seedvr2_recorded import TINY, run_dit, table, tensors, tiny_dit
+from seedvr2_recorded import TINY, run_dit, table, tensors, text_angles, tiny_dit, turned_by, video_angles
 from upres.errors import InvalidSetting
 from upres.models.attention import attend, choose, packed_call, sdpa_by_length
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig
 from upres.models.seedvr2.dit import Block, Dit
 from upres.models.seedvr2.modulation import leave
-from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope, turn_
+from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope
 from upres.models.seedvr2.spans import Grid, window_spans
 from upres.models.seedvr2.windows import Layout, window_layout
 
@@ -146,20 +146,20 @@ def test_heads_turn_as_recorded_in_each_type_of_stored_frequencies(size: str, ro
     dtype = {"": torch.float32, "_fp16freqs": torch.float16, "_bf16freqs": torch.bfloat16}[name]
     rope.rope.freqs = given[f"freqs{size}"].to(dtype)
     windows = [Layout.of(([(0, t)], [(0, h)], [(0, w)]), 5, CPU) for t, h, w in given["in.window_shapes"].tolist()]
-    angles = torch.cat([rope.video_angles(window, text_length=5) for window in windows])
+    angles = torch.cat([video_angles(rope, window) for window in windows])
 
     assert_within(angles.repeat_interleave(2, dim=-1), given[f"angles{size}{name}.vid"].float(), 1e-6)
     for head in ("q", "k") if not name else ("q",):
-        turned = turn_(given[f"in.vid_{head}"].clone(), angles)
+        turned = turned_by(given[f"in.vid_{head}"], angles)
         assert_within(turned, given[f"out{size}{name}.vid_{head}"], 2e-6)
 
 
 def test_text_turns_in_the_3b_and_stays_in_the_7b() -> None:
-    given = tensors("rope_head128")
-    angles = CountedRope(128).text_angles(5).repeat(3, 1)  # recorded once for each of three windows
+    given, layout = tensors("rope_head128"), window_layout((1, 1, 1), 5, CPU, shifted=False)
+    angles = text_angles(CountedRope(128), layout).repeat(3, 1)  # recorded once for each of three windows
     for head in ("q", "k"):
-        assert_within(turn_(given[f"in.txt_{head}"].clone(), angles), given[f"out3b.txt_{head}"], 2e-6)
-    assert CentredRope(64).text_angles(5) is None
+        assert_within(turned_by(given[f"in.txt_{head}"], angles), given[f"out3b.txt_{head}"], 2e-6)
+    assert not text_angles(CentredRope(64), layout).any()
 
 
 def test_frequencies_stored_in_fp8_meet_positions_of_a_wider_type() -> None:
@@ -218,3 +218,13 @@ def test_an_installed_package_is_chosen_but_not_for_what_it_cannot_compute(
         kernel = choose(name)
         assert kernel is not sdpa_by_length
         assert torch.equal(kernel(q, q, q, (3,)), q), "float32, on a CPU"
+
+
+def test_layouts_and_rotations_are_made_once_for_a_grid() -> None:
+    given, dit = tensors("dit_3b_tiny_small_detail"), tiny_dit("3b")
+    first = run_dit(dit, given)
+    (layouts,) = dit._made.values()
+    turns = [dict(layout.turns) for layout in layouts]
+    assert torch.equal(run_dit(dit, given), first)
+    assert [*dit._made.values()] == [layouts] and [layout.turns for layout in layouts] == turns
+    assert sum(map(len, turns)) == dit.config.layers

@@ -12,11 +12,17 @@ import torch
 from meter import Meter
 from seedvr2_recorded import TINY
 from upres.models.placement import ClipSize, Placement
-from upres.models.restorer import StreamSpec
+from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, TINY_VAE, DitConfig
 from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.dit_footprint import Widening, working
-from upres.models.seedvr2.footprint import DECODER_PARAMETERS, ENCODER_PARAMETERS, SeedVr2Footprint, parameters
+from upres.models.seedvr2.footprint import (
+    DECODER_PARAMETERS,
+    ENCODER_PARAMETERS,
+    MERGED_VALUES,
+    SeedVr2Footprint,
+    parameters,
+)
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.models.seedvr2.sampler import condition, sample
@@ -29,11 +35,16 @@ CPU = torch.device("cpu")
 WITHIN = 0.1
 
 
+def merged(vae: VideoVae) -> VideoVae:
+    vae.merge()
+    return vae
+
+
 def restorer(config: DitConfig) -> SeedVr2Restorer:
     """Of zeros, which take as much as anything."""
-    dit, vae = Dit(config).eval(), VideoVae(TINY_VAE).eval()
-    for parameter in (*dit.parameters(), *vae.parameters()):
-        parameter.zero_()
+    dit, vae = Dit(config).eval(), merged(VideoVae(TINY_VAE)).eval()
+    for values in (*dit.parameters(), *vae.parameters(), *vae.buffers()):
+        values.zero_()
     return SeedVr2Restorer(Parts(dit, vae, torch.zeros(6, 40), torch.float32), CPU)
 
 
@@ -58,15 +69,21 @@ def phases(owner: SeedVr2Restorer, meter: Meter) -> Iterator[dict[str, int]]:
 def counted(owner: SeedVr2Restorer, clip: ClipSize, window: int, placement: Placement) -> dict[str, int]:
     spec = StreamSpec(clip.height, clip.width, clip.height, clip.width, 1, window, "auto", "high", placement=placement)
     weights = owner.footprint.weights.total if placement.offload == "none" else 0
-    with Meter(held_bytes=weights) as meter, phases(owner, meter) as peaks:
-        stream = owner.open(spec)
+    with Meter(held_bytes=weights) as meter:
+        stream = owner.open(spec)  # and the weights' own hooks come first: what goes is gone when the count begins
+        peaks = driven(owner, stream, clip, meter)
+    owner.open(replace(spec, placement=Placement()))
+    return peaks
+
+
+def driven(owner: SeedVr2Restorer, stream: Stream, clip: ClipSize, meter: Meter) -> dict[str, int]:
+    with phases(owner, meter) as peaks:
         for at in range(0, clip.frames, clip.block):
             shown = torch.zeros(min(clip.block, clip.frames - at), 3, clip.height, clip.width)
             for piece in stream.push(shown):
                 del piece
         for piece in stream.flush():
             del piece
-    owner.open(replace(spec, placement=Placement()))
     return peaks
 
 
@@ -89,10 +106,10 @@ def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(single: b
     """On a device that computes nothing, but has tensors of every size."""
     height, width = 1088, 1920
     with torch.device("meta"):
-        vae = VideoVae(SEEDVR2_VAE).to(torch.bfloat16)
+        vae = merged(VideoVae(SEEDVR2_VAE)).to(torch.bfloat16)
         slices = ((3, 1 if single else 4, height, width), (16, 1, height // 8, width // 8))
         for passage, size, part in zip((vae.encoding(height, width), vae.decoding(height, width)), slices,
-                                       (encoding(SEEDVR2_VAE, height * width, single=single),
+                                       (encoding(SEEDVR2_VAE, height * width, single=single, copies=True),
                                         decoding(SEEDVR2_VAE, height * width, single=single, copies=True)),
                                        strict=True):  # fmt: skip
             with Meter() as meter:
@@ -122,21 +139,22 @@ def test_the_published_transformers_at_full_hd_take_what_was_predicted(
 def test_the_published_sizes_are_counted_to_the_last_parameter() -> None:
     assert (parameters(SEEDVR2_3B), parameters(SEEDVR2_7B)) == (3_391_475_776, 8_239_607_872)
     with torch.device("meta"):
-        vae = VideoVae(SEEDVR2_VAE)
+        vae = merged(VideoVae(SEEDVR2_VAE))
     halves = tuple(sum(p.numel() for p in half.parameters()) for half in (vae.encoder, vae.decoder))
     assert halves == (ENCODER_PARAMETERS, DECODER_PARAMETERS)
+    assert sum(values.numel() for values in vae.buffers()) == MERGED_VALUES
 
 
-def test_at_full_hd_the_decoder_is_predicted_to_take_what_an_h100_gave_it() -> None:
-    """35.76 GiB in bfloat16 besides the weights, of which 2 x 256 values a pixel, 1.99 GiB, are let go earlier now."""
+def test_at_full_hd_the_decoder_is_predicted_to_take_less_than_an_h100_gave_it_before() -> None:
+    """35.76 GiB in bfloat16 besides the weights, when pixels were enlarged before they were mixed."""
     footprint = SeedVr2Footprint.published(SEEDVR2_3B, "fp8", on_gpu=True)
     needs = footprint.needs(ClipSize(1088, 1920, 21, 21), 21, Placement())
     frames = 21 * 3 * 1088 * 1920 * (4 + 2 + 2 + 2)
-    assert (needs.decode - footprint.weights.total - frames) / 2**30 == pytest.approx(35.76 - 1.99, rel=0.01)
+    assert 20 < (needs.decode - footprint.weights.total - frames) / 2**30 < 35.76 - 1.99
 
 
-def test_an_image_at_2048_is_predicted_to_take_what_the_public_implementation_took_on_an_h100() -> None:
+def test_an_image_at_2048_is_predicted_to_take_less_than_the_public_implementation_took_on_an_h100() -> None:
     """18.9 GiB, decoding, with all weights in bfloat16 on the card."""
     footprint = SeedVr2Footprint.published(SEEDVR2_3B, "fp16", on_gpu=True)
     needs = footprint.needs(ClipSize(2048, 2048, 1, 1), 1, Placement())
-    assert needs.decode / 2**30 == pytest.approx(18.9, rel=0.1)
+    assert 15 < needs.decode / 2**30 < 18.9

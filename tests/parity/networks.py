@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from tests.seedvr2_recorded import text_angles, turned_by, video_angles
 from torch import Tensor, nn
 
 from upres.models.seedvr2.causal import Memory
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig, VaeConfig
 from upres.models.seedvr2.dit import Block, Dit
-from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope, turn_
+from upres.models.seedvr2.rope import CentredRope, CountedRope, Rope
 from upres.models.seedvr2.tiles import Tiling
 from upres.models.seedvr2.vae import VideoVae
 from upres.models.seedvr2.windows import Layout, window_layout
@@ -149,9 +150,9 @@ def rope(recording: Recording) -> list[Check]:
         for suffix, dtype in (("", torch.float32), ("_fp16freqs", torch.float16), ("_bf16freqs", torch.bfloat16)):
             made.rope.freqs = recording[f"freqs{size}"].to(dtype)
             tolerance = HALF_ROPE_TOLERANCE if suffix else ROPE_TOLERANCE
-            video = torch.cat([made.video_angles(window, text_length) for window in windows])
-            text = made.text_angles(text_length)
-            angles = {"vid": video, "txt": None if text is None else text.repeat(len(windows), 1)}
+            video = torch.cat([video_angles(made, window) for window in windows])
+            text = text_angles(made, windows[0]).repeat(len(windows), 1)
+            angles = {"vid": video, "txt": text if size == "3b" else None}
             checks += _turned(recording, f"{size}{suffix}", angles, tolerance)
     return checks
 
@@ -164,7 +165,7 @@ def _turned(recording: Recording, label: str, angles: Mapping[str, Tensor | None
             checks.append(distance(f"{label} {stream} angles", known.repeat_interleave(2, -1), recorded, 1e-6))
         for head in ("q", "k"):
             if known is not None and f"out{label}.{stream}_{head}" in recording.names:
-                turned = turn_(recording[f"in.{stream}_{head}"].clone(), known)
+                turned = turned_by(recording[f"in.{stream}_{head}"], known)
                 checks.append(distance(f"{label} {stream} {head}", turned, recording[f"out{label}.{stream}_{head}"],
                                        tolerance))  # fmt: skip
     return checks

@@ -137,7 +137,9 @@ def _run(recording: Recording, spy: Spy) -> tuple[Tensor, Tensor]:
 def _plan(source: Size, frames: int, args: dict[str, Any]) -> Plan:
     steps = enlargement(source, args["resolution"], args["max_resolution"])
     padded = steps[-1].padded(SEEDVR2.multiple_of)
-    return Plan(source, steps, steps[-1].even(), padded, padded, args["batch_size"], 3, frames)
+    target = steps[-1].even()
+    return Plan(source=source, steps=steps, kept=steps[-1], target=target, model_input=padded, model_output=padded,
+                origin=(0, 0), window=args["batch_size"], block=3, frames=frames, frame=target)  # fmt: skip
 
 
 def one_step(recording: Recording) -> list[Check]:

@@ -74,7 +74,7 @@ def test_surfaces_cannot_tell_a_remote_task_from_a_local_one(
 ) -> None:
     with running_long_task(engine, tmp_path) as running:
         task = engine.status(running)
-        while task.state is not TaskState.PROCESSING:
+        while task.state is not TaskState.PROCESSING or task.progress.phase == "loading":
             task = engine.wait(running, PATIENCE_S, seen=task)
         waiting = remote.submit(order(input_path=str(small_image), color_correction="wavelet")).id
         seen = views.TaskStatus.of(remote.status(waiting))

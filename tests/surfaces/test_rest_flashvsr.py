@@ -202,6 +202,21 @@ def test_one_queue_is_seen_through_both_apis(
         assert api.get("/api/queue/status").json()["pending_tasks"] == []
 
 
+def test_a_failed_task_says_why_and_how_to_go_on(
+    api: httpx.Client, engine: LocalEngine, clip: Path, tmp_path: Path
+) -> None:
+    with running_long_task(engine, tmp_path):
+        task = created(api, clip)
+        Path(engine.tasks(page_size=1).tasks[0].spec.input_path).unlink()
+    until(lambda: shown(api, task.id).status not in ("pending", "processing"), "the task ends")
+    failed = shown(api, task.id)
+    assert failed.status == "failed" and failed.finished_at is not None and failed.progress == 0
+    assert failed.error_message is not None and "clip.mp4 does not exist" in failed.error_message
+    late = api.post(f"/api/tasks/{task.id}/export_from_chunks")
+    assert late.status_code == 400 and "POST /api/retry" in late.json()["detail"]
+    api.delete(f"/api/tasks/{task.id}")
+
+
 def test_the_input_of_a_task_of_another_surface_is_sent_and_missed_once_it_is_gone(
     api: httpx.Client, engine: LocalEngine, clip: Path, tmp_path: Path
 ) -> None:

@@ -33,7 +33,8 @@ def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> Non
     assert Settings.from_env(settings.to_env()) == settings
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("GPU_IDLE_TIMEOUT", "-1"), ("MAX_UPLOAD_SIZE", "0")])
+@pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("GPU_IDLE_TIMEOUT", "-1"), ("MAX_UPLOAD_SIZE", "0"),
+                                             ("UPRES_KERNELS", "fast")])
 def test_a_bad_value_is_named_with_its_meaning(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"{name}='{value}'"):
         Settings.from_env({name: value})

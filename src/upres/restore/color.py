@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from upres.errors import InvalidParameter
 from upres.restore.colorspace import hsv_to_rgb, lab_to_rgb, rgb_to_hsv, rgb_to_lab
-from upres.tasks import ColorCorrection
+
+if TYPE_CHECKING:
+    from upres.tasks import ColorCorrection
 
 WAVELET_LEVELS = 5
 LAB_LIGHTNESS_KEPT = 0.8  # of the restored lightness; the rest follows the source's histogram
@@ -125,12 +128,14 @@ def _match_ranks(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _middle_ranks(ordered: Tensor) -> Tensor:
-    """For each element of a sorted tensor, the index of the middle one among its equals."""
+    """For each element of a sorted tensor, the index of the middle one among its equals; no wait for the device."""
+    count = len(ordered)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
-    first = begins.nonzero()[:, 0]
-    end = torch.cat([first[1:], first.new_tensor([len(ordered)])])
-    return ((first + end) // 2).index_select(0, begins.cumsum(0) - 1)
+    run = begins.cumsum(0) - 1  # which run of equals an element is in
+    starts = torch.full((count + 2,), count, device=ordered.device)  # of each run; the last place is for all others
+    starts.scatter_(0, torch.where(begins, run, count + 1), torch.arange(count, device=ordered.device))
+    return (starts.index_select(0, run) + starts.index_select(0, run + 1)) // 2
 
 
 def _to_ordered(x: Tensor) -> Tensor:

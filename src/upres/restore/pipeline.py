@@ -34,7 +34,8 @@ from upres.restore.framing import wants_exact
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.segments import Piece, Segments, SegmentSink, file_identity
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.restore.tensors import Samples, enlarge, to_bytes, to_pixels, to_words
+from upres.restore.tensors import Samples, as_pixels, as_samples, enlarge, to_bytes, to_pixels, to_words
+from upres.restore.transfers import Arriving, Leaving, Transfers
 from upres.tasks import Phase, Progress, TaskSpec
 from upres.version import __version__
 
@@ -135,6 +136,7 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
     lead_in = min(job.restorer.limits.lead_in, begin)
     first = begin - lead_in
     reader = open_reader(job.info, plan.block, dataclasses.replace(job.reading, first=first))
+    transfers = Transfers(job.restorer.device)
 
     def times(number: int, count: int) -> tuple[Sequence[int], Fraction]:
         assert reader.time_base is not None  # a frame was read
@@ -147,10 +149,10 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
     with (
         reader,
         SegmentSink(segments, job.output.video.segment, open_writer, times, least) as sink,
-        ReadAhead(reader) as blocks,
-        WriteBehind(sink.write, finish=sink.end) as behind,
+        ReadAhead(map(transfers.up, reader)) as blocks,
+        WriteBehind[_Coming](lambda piece: sink.write(piece.landed()), finish=sink.end) as behind,
     ):
-        for piece in _pieces(job, blocks, begin, lead_in, segments.frames):
+        for piece in _pieces(job, blocks, transfers, begin, lead_in, segments.frames):
             behind.put(piece)
             done.add(len(piece.frames))
     read = first + reader.frames_read
@@ -159,19 +161,32 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
     segments.end(reader.warnings)
 
 
-def _pieces(job: Job, blocks: Iterable[Samples], begin: int, lead_in: int, missing: int) -> Iterator[Piece]:
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A Piece whose frames may still be on their way from the device."""
+
+    frames: Leaving
+    first: int
+    fresh: int
+
+    def landed(self) -> Piece:
+        return Piece(self.frames.numpy(), self.first, self.fresh)
+
+
+def _pieces(job: Job, blocks: Iterable[Arriving], transfers: Transfers, begin: int, lead_in: int,
+            missing: int) -> Iterator[_Coming]:  # fmt: skip
     """From frame number `missing` on; the model begins anew at `begin`, which may be earlier."""
     stream = open_stream(job.plan, job.spec, job.restorer, job.descent, lead_in)
     fresh, ahead, number = begin, deque[int](), begin  # `ahead`: frames to come at which it will have begun anew
-    pixels = (_prepared(block, job) for block in blocks)
+    pixels = (_prepared(as_pixels(block.on_device()), job) for block in blocks)
     for frames in restored_pixels(pixels, job.plan, job.spec, job.restorer, stream=stream, lead_in=lead_in):
         ahead.append(begin + stream.fresh)
         while ahead and ahead[0] <= number:
             fresh = max(fresh, ahead.popleft())
         new = frames[max(0, missing - number) :]
         if len(new):
-            samples = to_words(new) if job.output.deep else to_bytes(new)
-            yield Piece(samples, number + len(frames) - len(new), fresh)
+            samples = transfers.down(as_samples(new, deep=job.output.deep))
+            yield _Coming(samples, number + len(frames) - len(new), fresh)
         number += len(frames)
 
 
@@ -210,13 +225,13 @@ def _restore_image(job: Job, path: Path, report: Report) -> Outcome:
 def _restored_image(job: Job, image: Samples, spec: TaskSpec) -> Samples:
     """`H W C` -> the same of the target's size, contiguous."""
     stream = open_stream(job.plan, spec, job.restorer, job.descent)
-    (restored,) = restored_pixels([_prepared(image[None], job)], job.plan, spec, job.restorer, stream=stream)
+    pixels = _prepared(to_pixels(image[None], job.restorer.device), job)
+    (restored,) = restored_pixels([pixels], job.plan, spec, job.restorer, stream=stream)
     (picture,) = to_words(restored) if job.output.deep else to_bytes(restored)
     return cast(Samples, picture)
 
 
-def _prepared(block: Samples, job: Job) -> Tensor:
-    pixels = to_pixels(block, job.restorer.device)
+def _prepared(pixels: Tensor, job: Job) -> Tensor:
     return pixels if job.spec.preprocess_width is None else enlarge(pixels, (job.plan.source,))
 
 

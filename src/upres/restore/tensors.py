@@ -6,6 +6,7 @@ Frames are `T C H W`. As pixels they are in [0, 1]; models take and give [-1, 1]
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,15 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from upres.restore.plan import Size
+if TYPE_CHECKING:
+    from upres.restore.plan import Size
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def to_pixels(frames: Samples, device: torch.device) -> Tensor:
     """`T H W C` uint8 or uint16 -> `T C H W` float32, [0, 1]."""
-    tensor = torch.from_numpy(np.require(frames, requirements="W")).to(device)
-    return tensor.permute(0, 3, 1, 2).to(torch.float32).div_(np.iinfo(frames.dtype).max)
+    return as_pixels(torch.from_numpy(np.require(frames, requirements="W")).to(device))
+
+
+def as_pixels(samples: Tensor) -> Tensor:
+    """The same of samples that are on the device."""
+    return samples.permute(0, 3, 1, 2).to(torch.float32).div_(torch.iinfo(samples.dtype).max)
 
 
 def to_model(pixels: Tensor) -> Tensor:
@@ -31,14 +37,19 @@ def to_model(pixels: Tensor) -> Tensor:
 
 def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
     """`T C H W` float, [-1, 1] (clamped) -> `T H W C` uint8, rounded to nearest."""
-    scaled = frames.float().add(1.0).mul_(127.5).clamp_(0.0, 255.0).round_().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return as_samples(frames).cpu().numpy()
 
 
 def to_words(frames: Tensor) -> NDArray[np.uint16]:
-    """The same as 16-bit samples. By way of int32: no other operation of torch knows uint16 everywhere."""
-    scaled = frames.float().add(1.0).mul_(32767.5).clamp_(0.0, 65535.0).round_().to(torch.int32)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(np.uint16)
+    """The same as 16-bit samples."""
+    return as_samples(frames, deep=True).cpu().numpy().astype(np.uint16)
+
+
+def as_samples(frames: Tensor, *, deep: bool = False) -> Tensor:
+    """The same, still on the device: uint8, or int32 for 16 bits, as no operation of torch knows uint16 everywhere."""
+    largest, dtype = (65535.0, torch.int32) if deep else (255.0, torch.uint8)
+    scaled = frames.float().add(1.0).mul_(largest / 2).clamp_(0.0, largest).round_().to(dtype)
+    return scaled.permute(0, 2, 3, 1).contiguous()
 
 
 def resize(frames: Tensor, size: Size) -> Tensor:

@@ -15,7 +15,8 @@ _PIECE = Excerpt.model_fields
 
 FilePath = Annotated[str, Field(description="Absolute path of the file, on the machine that runs Upres.")]
 Resolution = Annotated[int, _ORDER["resolution"], Field(
-    description="Target short side in pixels: 1080 for Full HD, 2160 for 4K; the aspect is kept.")]  # fmt: skip
+    description="Target short side in pixels; the aspect is kept. 1080 is Full HD, 2160 is 4K; to double a file, give "
+                "twice its own short side (probe_media tells it).")]  # fmt: skip
 BatchSize = Annotated[int, _ORDER["batch_size"], Field(description="Frames restored together: 1, 5, 9, 13 … (4n+1).")]
 ModelName = Annotated[str | None, _ORDER["dit_model"], Field(
     description="A name from list_available_models, or auto for the best that fits; none: the default.")]  # fmt: skip

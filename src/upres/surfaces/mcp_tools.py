@@ -94,7 +94,10 @@ class Tools:
         return reply(views.Position.of(self._engine.status(task_id)))
 
     def cancel_task(self, task_id: TaskId) -> Annotated[CallToolResult, views.TaskStatus]:
-        """Stop a task for good: a queued one at once, a running one within seconds. Finished ones stay as they are."""
+        """Stop a task for good: a queued one at once, a running one within seconds. Finished ones stay as they are.
+
+        get_queue_status lists the ids of what runs and waits.
+        """
         return reply(views.TaskStatus.of(self._engine.cancel(task_id)))
 
     def get_queue_status(self) -> Annotated[CallToolResult, views.Queue]:
@@ -102,7 +105,7 @@ class Tools:
         return reply(views.Queue.of(self._engine.queue()))
 
     def get_queue_history(self, limit: Limit = 20) -> Annotated[CallToolResult, views.History]:
-        """The finished tasks, newest first."""
+        """The finished tasks, newest first; get_task_status with an id gives the path of its file."""
         return reply(views.History.of(self._engine.history(limit)))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:

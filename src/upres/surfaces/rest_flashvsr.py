@@ -31,6 +31,10 @@ router.include_router(rest_flashvsr_system.router)
 FORM_FIELDS = ("scale", "sparse_ratio", "local_range", "seed", "preprocess_width", "preserve_aspect_ratio")
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".ts", ".m2ts", ".mts", ".m4s", ".mpg", ".mpeg", ".webm")
 PREVIEWS = CapacityLimiter(2)  # processes of ffmpeg at once: a page of tasks asks for all its pictures together
+INSTEAD = {  # of a part of a result
+    TaskState.FAILED: "POST /api/retry with its id goes on from the frames that were finished",
+    TaskState.CANCELLED: "submit the video again",
+}
 UNCHANGING = {"Cache-Control": "private, max-age=86400, immutable"}
 
 
@@ -120,12 +124,12 @@ def export_from_chunks(task_id: TaskId, engine: EngineDep) -> TaskProgressRespon
     """Of a completed task: all of it, at `/api/files/{task_id}/result`. Of any other: nothing.
 
     The application this API comes from wrote a result in chunks and meant to join what was left of them. Here a result
-    is published whole or not at all, and an attempt that ends early leaves no file: there is nothing to join.
+    is handed out whole or not at all; what a failed task had finished is kept for another try, which goes on from it.
     """
     task = engine.status(task_id)
     if task.state is not TaskState.COMPLETED:
-        remedy = "submit the video again" if task.state.finished else "wait until it is completed"
-        raise TaskNotCompleted(f"task {task_id} is {task.state}, and a part of a result is never kept", remedy=remedy)
+        raise TaskNotCompleted(f"task {task_id} is {task.state}, and a part of a result is never handed out",
+                               remedy=INSTEAD.get(task.state, "wait until it is completed"))  # fmt: skip
     return TaskProgressResponse.of(task)
 
 

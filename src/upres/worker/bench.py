@@ -9,6 +9,7 @@ import torch
 
 from upres.catalog import Catalog
 from upres.models.attention import use
+from upres.models.kernels.switch import use as use_kernels
 from upres.queue.store import Claim
 from upres.settings import Settings
 from upres.tasks import Progress
@@ -36,6 +37,8 @@ class TorchBench:
         return self._residency.name
 
     def load(self, model: str) -> None:
+        if self._residency.device.type == "cuda":
+            use_kernels(self._settings.kernels)
         self._residency.load(model)
 
     def restore(self, claim: Claim, report: Callable[[Progress], None]) -> Finished:

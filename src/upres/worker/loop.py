@@ -261,7 +261,8 @@ class Worker:
             self._store.get(task.id)
             log.warning("task %s was taken over by another worker", task.id)
         except TaskNotFound:
-            shutil.rmtree(self._settings.output_dir / task.id, ignore_errors=True)
+            for folder in self._settings.folders_of(task.id):
+                shutil.rmtree(folder, ignore_errors=True)
             log.info("task %s was removed", task.id)
 
     def _reporter(self, claim: Claim) -> _Reporter:

@@ -45,8 +45,9 @@ def uploaded(engine: LocalEngine, video: Path) -> Path:
 
 
 def files(engine: LocalEngine) -> set[Path]:
-    """All that lies where uploads and results do, folders too."""
-    return {path for folder in (engine.settings.upload_dir, engine.settings.output_dir) for path in folder.rglob("*")}
+    """All that lies where uploads, results and what becomes of them do, folders too."""
+    its = engine.settings
+    return {path for folder in (its.upload_dir, its.output_dir, its.work_dir) for path in folder.rglob("*")}
 
 
 def spec(path: Path, **more: object) -> TaskSpec:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upres.models.kernels.convolution import convolved, packed, takes
+from upres.models.kernels.switch import fp8, fused
+
 Axes = tuple[int, int, int]  # time, height, width
+Fill = Callable[[Tensor, Tensor], object]  # (x, room): computes something of x's shape from x, into `room`
 
 
 class Memory:
@@ -37,29 +43,53 @@ class Memory:
             self._tails[conv] = tail.clone()  # a view would keep the whole slice alive
 
 
+def copied(x: Tensor, room: Tensor) -> Tensor:
+    return room.copy_(x)
+
+
 class CausalConv3d(nn.Conv3d):
     """Before the first frame of a clip the convolution sees that frame again; at the end it sees nothing."""
 
     def __init__(self, channels: int, out_channels: int, kernel: Axes = (3, 3, 3), stride: Axes = (1, 1, 1),
-                 padding: int = 1) -> None:  # fmt: skip
+                 padding: int = 1, border: int = 0) -> None:  # fmt: skip
+        """border: zero lines at the right and bottom alone, beside the `padding` all around."""
         super().__init__(channels, out_channels, kernel, stride, padding=(0, padding, padding))
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
+        self.border = border
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:  # type: ignore[override]
-        """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip."""
-        if self.lead:
-            x = torch.cat((*self._before(x, memory), x), dim=2)
-            memory.keep(self, x[:, :, x.shape[2] - self.overlap :])
-        return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+    def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
+        """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
 
-    def _before(self, x: Tensor, memory: Memory) -> list[Tensor]:
+        What is convolved is what `fill` makes of x: it goes where the convolution reads it, behind the frames before
+        it, and is never copied. `biased=False` leaves the bias to whoever reads the result.
+        """
+        bias = self.bias if biased else None
+        if fill is not copied and fp8(x) and takes(self.weight, self.stride):  # only a norm's values are of known size
+            room = self._led(x, memory, fill, torch.float8_e4m3fn)
+            return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), x.dtype)
+        return F.conv3d(self._led(x, memory, fill, x.dtype), self.weight, bias, self.stride, self.padding)
+
+    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:
+        batch, channels, frames, height, width = x.shape
         tail = memory.recall(self)
-        return [x[:, :, :1]] * self.lead if tail is None else [tail]
+        before = self.lead if tail is None else tail.shape[2]
+        room = empty((batch, channels, before + frames, height + self.border, width + self.border), x, dtype)
+        fresh = room[:, :, before:]
+        fill(x, fresh[..., :height, :width])
+        if self.border:
+            fresh[..., height:, :] = 0
+            fresh[..., width:] = 0
+        if before:
+            room[:, :, :before] = fresh[:, :, :1] if tail is None else tail
+        if self.lead:
+            memory.keep(self, room[:, :, before + frames - self.overlap :])
+        return room
 
 
-def laid_out(x: Tensor) -> Tensor:
+def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
     """B C T H W in the memory order that convolutions are fastest in: on CUDA channels last, where they take 2/3 of the
     time and 1/3 of the memory; on a CPU channels first. What follows keeps the order.
     """
-    return x.contiguous(memory_format=torch.channels_last_3d if x.is_cuda else torch.contiguous_format)
+    order = torch.channels_last_3d if like.is_cuda or fused(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=order)

@@ -98,6 +98,7 @@ def load_vae(
     with torch.device("meta"):
         vae = make(vae_config(file.shapes))
     assign(vae, file, device)
+    vae.merge()
     return vae.to(dtype).eval()
 
 

@@ -15,6 +15,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.attention import attend
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.heads import Source, packed_heads
+from upres.models.kernels.rows import gelu, swiglu, taken
 from upres.models.seedvr2.config import (
     INPUT_CHANNELS,
     LATENT_CHANNELS,
@@ -24,12 +27,23 @@ from upres.models.seedvr2.config import (
     DitConfig,
     swiglu_width,
 )
-from upres.models.seedvr2.modulation import Modulation, OutputModulation, RmsNorm, enter, leave, rms
-from upres.models.seedvr2.rope import CentredRope, CountedRope, turn_
+from upres.models.seedvr2.modulation import (
+    NORM_EPS,
+    Modulation,
+    OutputModulation,
+    RmsNorm,
+    enter,
+    leave,
+    leave_and_enter,
+    rms,
+)
+from upres.models.seedvr2.rope import CentredRope, CountedRope
 from upres.models.seedvr2.spans import Grid
 from upres.models.seedvr2.streams import Streams
 from upres.models.seedvr2.windows import Layout, window_layout
 from upres.models.weights.linear import Linear
+
+GRIDS_KEPT = 2  # a clip's windows, and its shorter last one
 
 
 class Dit(nn.Module):
@@ -46,15 +60,17 @@ class Dit(nn.Module):
             self.vid_out_ada = OutputModulation(config.dim)
         self.vid_out = PatchOut(config.dim)
         self.config = config
+        self._made: dict[tuple[Grid, int, torch.device], tuple[Layout, Layout]] = {}
+        self._last: tuple[tuple[float, torch.dtype, torch.device], Tensor] | None = None
 
     def forward(self, latent: Tensor, text: Tensor, timestep: float) -> Tensor:
         """latent: T H W 33 (noise, condition, mask); text: length text_dim; timestep 0 … 1000 -> T H W 16."""
         frames, height, width, _ = latent.shape
         grid = (frames, height // PATCH, width // PATCH)
-        regular, shifted = (window_layout(grid, len(text), latent.device, shifted=odd) for odd in (False, True))
+        regular, shifted = self._layouts(grid, len(text), latent.device)
 
         vid, txt = self.vid_in(latent), self.txt_in(text.to(latent.dtype))
-        emb = self.emb_in(timestep, like=vid)
+        emb = self._embedding(timestep, vid)
         for index, block in enumerate(self.blocks):
             vid, txt = block(vid, txt, emb, shifted if index % 2 else regular)
 
@@ -62,6 +78,23 @@ class Dit(nn.Module):
             vid = self.vid_out_ada(self.vid_out_norm(vid.float()), emb).to(vid.dtype)
         velocity: Tensor = self.vid_out(vid, grid)
         return velocity
+
+    def _layouts(self, grid: Grid, text_length: int, device: torch.device) -> tuple[Layout, Layout]:
+        """Regular and shifted. Making them waits for the device, so those of the last grids are kept."""
+        key = grid, text_length, device
+        if key not in self._made:
+            while len(self._made) >= GRIDS_KEPT:
+                del self._made[next(iter(self._made))]
+            regular, shifted = (window_layout(grid, text_length, device, shifted=odd) for odd in (False, True))
+            self._made[key] = regular, shifted
+        return self._made[key]
+
+    def _embedding(self, timestep: float, like: Tensor) -> Tensor:
+        """The same tensor as last time if nothing changed: what the blocks make of it is then kept, too."""
+        key = timestep, like.dtype, like.device
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.emb_in(timestep, like=like)
+        return self._last[1]
 
 
 class PatchIn(nn.Module):
@@ -112,15 +145,14 @@ class Block(nn.Module):
         vid_attn, vid_mlp = self.ada.video(emb)
         if self.video_only:
             vid_change, _ = self.attn(enter(vid, vid_attn), rms(txt.float()).to(txt.dtype), layout)
-            vid = leave(vid, vid_change, vid_attn)
-            return leave(vid, self.mlp.video(enter(vid, vid_mlp)), vid_mlp), txt
+            vid, seen = leave_and_enter(vid, vid_change, vid_attn, vid_mlp)
+            return leave(vid, self.mlp.video(seen), vid_mlp), txt
 
         txt_attn, txt_mlp = self.ada.text(emb)
         vid_change, txt_change = self.attn(enter(vid, vid_attn), enter(txt, txt_attn), layout)
-        vid, txt = leave(vid, vid_change, vid_attn), leave(txt, txt_change, txt_attn)
-        vid = leave(vid, self.mlp.video(enter(vid, vid_mlp)), vid_mlp)
-        txt = leave(txt, self.mlp.text(enter(txt, txt_mlp)), txt_mlp)
-        return vid, txt
+        vid, vid_seen = leave_and_enter(vid, vid_change, vid_attn, vid_mlp)
+        txt, txt_seen = leave_and_enter(txt, txt_change, txt_attn, txt_mlp)
+        return leave(vid, self.mlp.video(vid_seen), vid_mlp), leave(txt, self.mlp.text(txt_seen), txt_mlp)
 
 
 class WindowAttention(nn.Module):
@@ -134,27 +166,16 @@ class WindowAttention(nn.Module):
         self.norm_q = Streams(lambda: RmsNorm(config.head_dim), shared)
         self.norm_k = Streams(lambda: RmsNorm(config.head_dim), shared)
         self.rope = CountedRope(config.head_dim) if config.rope == "counted" else CentredRope(config.head_dim // 2)
-        self.head_dim = config.head_dim
+        self.heads = config.heads
 
-    def forward(self, vid: Tensor, txt: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        vid_angles, txt_angles = self.rope.video_angles(layout, len(txt)), self.rope.text_angles(len(txt))
-        vid_qkv = self._heads(self.proj_qkv.video(vid), self.norm_q.video, self.norm_k.video, vid_angles)
-        txt_qkv = self._heads(self.proj_qkv.text(txt), self.norm_q.text, self.norm_k.text, txt_angles)
-
-        q, k, v = (torch.cat(rows)[layout.pack] for rows in zip(vid_qkv, txt_qkv, strict=True))
+    def forward(self, vid: Tensor | Rows, txt: Tensor | Rows, layout: Layout) -> tuple[Tensor, Tensor]:
+        video = Source(self.proj_qkv.video(vid), self.norm_q.video.weight, self.norm_k.video.weight)
+        text = Source(self.proj_qkv.text(txt), self.norm_q.text.weight, self.norm_k.text.weight)
+        q, k, v = packed_heads(video, text, self.rope.turns(layout), self.heads, NORM_EPS)
         out = rearrange(attend(q, k, v, layout.lengths), "rows h d -> rows (h d)")
 
-        txt_out = out[layout.text_rows].float().mean(dim=0).to(txt.dtype)
-        return self.proj_out.video(out[layout.video_rows]), self.proj_out.text(txt_out)
-
-    def _heads(
-        self, qkv: Tensor, norm_q: RmsNorm, norm_k: RmsNorm, angles: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = rearrange(qkv, "rows (three h d) -> three rows h d", three=3, d=self.head_dim)
-        q, k = norm_q(q.float()), norm_k(k.float())
-        if angles is not None:
-            q, k = turn_(q, angles), turn_(k, angles)
-        return q.to(v.dtype), k.to(v.dtype), v
+        txt_out = out[layout.text_rows].float().mean(dim=0).to(out.dtype)
+        return self.proj_out.video(taken(out, layout.video_rows)), self.proj_out.text(txt_out)
 
 
 class Swiglu(nn.Module):
@@ -165,8 +186,8 @@ class Swiglu(nn.Module):
         self.proj_in = Linear(dim, hidden, bias=False)
         self.proj_out = Linear(hidden, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj_out(F.silu(self.proj_in_gate(x)) * self.proj_in(x))
+    def forward(self, x: Tensor | Rows) -> Tensor:
+        return self.proj_out(swiglu(self.proj_in_gate(x), self.proj_in(x)))
 
 
 class Gelu(nn.Module):
@@ -175,8 +196,8 @@ class Gelu(nn.Module):
         self.proj_in = Linear(dim, ratio * dim)
         self.proj_out = Linear(ratio * dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj_out(F.gelu(self.proj_in(x), approximate="tanh"))
+    def forward(self, x: Tensor | Rows) -> Tensor:
+        return self.proj_out(gelu(self.proj_in(x)))
 
 
 MLPS: dict[str, Callable[[int, int], Swiglu | Gelu]] = {"swiglu": Swiglu, "gelu": Gelu}

@@ -61,13 +61,11 @@ def _attention(config: DitConfig, tokens: int, rows: int, text: int, value_bytes
     heads = inner * value_bytes
     packed = rows * config.inner * value_bytes
     angles = tokens * config.head_dim // PAIRS[config.rope] * SINGLE // 2 * 3
-    turning = 3 * heads + inner * (SINGLE + wide + 2 * SINGLE)
-    narrowed = 3 * heads + (inner * 2 * SINGLE + 2 * heads if wide else 0)
-    turned = 5 * heads
-    packing = turned + 3 * packed + heads
-    answers = turned + 5 * packed
-    leaving = turned + 4 * packed + heads + dim
-    return 2 * dim + angles + max(turning, narrowed, packing, answers, leaving)
+    turning = 4 * heads + inner * (wide + 2 * SINGLE)
+    packing = 5 * heads + 3 * packed + heads
+    answers = 3 * heads + 5 * packed
+    leaving = 3 * heads + 4 * packed + heads + dim
+    return 2 * dim + angles + max(turning, packing, answers, leaving)
 
 
 def _mlp(config: DitConfig, tokens: int, value_bytes: int) -> int:

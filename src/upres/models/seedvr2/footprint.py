@@ -32,6 +32,7 @@ from upres.models.seedvr2.vae_footprint import Passing, decoding, encoding
 
 RGB = 3
 ENCODER_PARAMETERS, DECODER_PARAMETERS = 100_046_496, 150_601_731  # of the published autoencoder
+MERGED_VALUES = 78_729_216  # of its enlargements, beside their parameters (upsample.py)
 IN_FLIGHT = 2 * TIME_SCALE + 2  # frames kept beside a block: of the last piece, for a shot's end, to look for cuts
 # Bytes of 256 weights. A Q4_K_M file holds about one weight in ten as Q6_K.
 STORED = {"fp16": 512, "fp8": 256, "q8": 272, "q4": 151}
@@ -51,7 +52,8 @@ class Weights:
     def published(cls, config: DitConfig, storage: str, value_bytes: int) -> Weights:
         blocks = [_block_parameters(config, index) for index in range(config.layers)]
         stored = STORED["fp16" if storage == "fp16" and value_bytes == 2 else storage]
-        return cls(ENCODER_PARAMETERS * value_bytes, DECODER_PARAMETERS * value_bytes, sum(blocks) * stored // 256,
+        decoder = DECODER_PARAMETERS + MERGED_VALUES
+        return cls(ENCODER_PARAMETERS * value_bytes, decoder * value_bytes, sum(blocks) * stored // 256,
                    max(blocks) * stored // 256, _rest_parameters(config) * stored // 256)  # fmt: skip
 
     @property
@@ -96,7 +98,7 @@ class SeedVr2Footprint:
     value_bytes: int
     vae: VaeConfig = SEEDVR2_VAE
     text_length: int = TEXT_LENGTH
-    copies: bool = False  # see vae_footprint.decoding
+    copies: bool = False  # see vae_footprint.encoding
 
     @classmethod
     def published(cls, config: DitConfig, storage: str, *, on_gpu: bool) -> SeedVr2Footprint:
@@ -170,7 +172,8 @@ class SeedVr2Footprint:
         return encode, SINGLE * canvas + max(tiled, canvas * (self._given() - SINGLE))
 
     def _passing(self, pixels: int, single: bool) -> tuple[Passing, Passing]:
-        return encoding(self.vae, pixels, single=single), decoding(self.vae, pixels, single=single, copies=self.copies)
+        return (encoding(self.vae, pixels, single=single, copies=self.copies),
+                decoding(self.vae, pixels, single=single, copies=self.copies))  # fmt: skip
 
     def _tiles(self, clip: ClipSize, placement: Placement) -> list[int]:
         """Pixels of each."""

@@ -31,7 +31,7 @@ class Parts:
         return self.vae.encoder, self.vae.decoder, self.dit
 
     def footprint(self, *, copies: bool) -> SeedVr2Footprint:
-        """copies: see vae_footprint.decoding."""
+        """copies: see vae_footprint.encoding."""
         encoder, decoder, transformer = map(_bytes, self.networks)
         blocks = [_bytes(block) for block in self.dit.blocks]
         weights = Weights(encoder, decoder, sum(blocks), max(blocks), transformer - sum(blocks))

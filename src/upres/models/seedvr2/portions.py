@@ -20,11 +20,15 @@ from upres.models.seedvr2.tiling import Passage
 class Portions:
     """Takes and gives the frames (or latents) that a Passage would, as many as it; the values differ a little."""
 
-    def __init__(self, open_passage: Callable[[], Passage], step: int, made: int) -> None:
-        """step: frames of a slice after the first, which is a single one; made: frames that such a slice becomes."""
+    def __init__(
+        self, open_passage: Callable[[], Passage], step: int, made: int, lead_slices: int = LEAD_SLICES
+    ) -> None:
+        """step: frames of a slice after the first, which is a single one; made: frames that such a slice becomes;
+        lead_slices: made again before a portion. As many as there are before it: as if nothing were forgotten."""
         self._open = open_passage
         self._step, self._made = step, made
-        self._lead: Tensor | None = None  # 1 + LEAD_SLICES * step frames, from the second portion on
+        self._led = 1 + lead_slices * step
+        self._lead: Tensor | None = None  # frames, from the second portion on
         self._given: list[Tensor] = []
         self._fresh = 0  # frames in these
 
@@ -50,5 +54,5 @@ class Portions:
         made = self._open().push(whole, last=True)
         if self._lead is not None:
             made = made[:, :, made.shape[2] - count // self._step * self._made :]
-        self._lead = whole[:, :, -(1 + LEAD_SLICES * self._step) :].clone()
+        self._lead = whole[:, :, -self._led :].clone()
         return made

@@ -10,9 +10,9 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from upres.models.kernels.heads import Turns
 from upres.models.seedvr2.windows import Axis, Layout
 
 PIXEL_FREQUENCY = 256  # highest frequency of the 7B's rotations, in half turns per window: SeedVR 673b563, rope "pixel"
@@ -38,26 +38,27 @@ class Rope(nn.Module, ABC):
         super().__init__()
         self.rope = Frequencies(freqs)  # the checkpoints say rope.rope.freqs
 
-    def video_angles(self, layout: Layout, text_length: int) -> Tensor:
-        """((t h w), pairs), in row-major token order."""
-        t, h, w = (self.rope.angles(x) for x in self.positions(layout.axes, text_length))
-        frames, rows, columns = layout.grid
-        return torch.cat(
-            (
-                repeat(t, "t f -> (t h w) f", h=rows, w=columns),
-                repeat(h, "h f -> (t h w) f", t=frames, w=columns),
-                repeat(w, "w f -> (t h w) f", t=frames, h=rows),
-            ),
-            dim=-1,
-        )
+    def turns(self, layout: Layout) -> Turns:
+        """Computed once for a layout, and kept with it."""
+        if self not in layout.turns:
+            angles = self.angles(layout)
+            layout.turns[self] = Turns(torch.stack((angles.cos(), angles.sin()), dim=-1), layout.places, layout.seen)
+        return layout.turns[self]
+
+    def angles(self, layout: Layout) -> Tensor:
+        """A row for each place that `layout.places` names: (t + h + w + text length, frequencies)."""
+        text_length = layout.text_rows.shape[1]
+        positions = self.positions(layout.axes, text_length)
+        text = self.text_positions(torch.arange(text_length, device=self.rope.freqs.device))
+        return torch.cat([self.rope.angles(x) for x in (*positions, text)])
 
     @abstractmethod
     def positions(self, axes: tuple[Axis, Axis, Axis], text_length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of the coordinates of each axis."""
 
     @abstractmethod
-    def text_angles(self, text_length: int) -> Tensor | None:
-        """(text length, pairs), or None where text is not turned."""
+    def text_positions(self, count: Tensor) -> Tensor:
+        """Of the text, the same on all axes. count: 0, 1, 2 …"""
 
 
 class CountedRope(Rope):
@@ -72,12 +73,12 @@ class CountedRope(Rope):
         t, h, w = axes
         return t.local + text_length, h.local, w.local
 
-    def text_angles(self, text_length: int) -> Tensor:
-        return self.rope.angles(torch.arange(text_length, device=self.rope.freqs.device)).repeat(1, 3)
+    def text_positions(self, count: Tensor) -> Tensor:
+        return count
 
 
 class CentredRope(Rope):
-    """7B: every window spans -1 … 1 on each axis, and text has no position."""
+    """7B: every window spans -1 … 1 on each axis, and text is not turned."""
 
     def __init__(self, rope_dim: int) -> None:
         super().__init__(math.pi * torch.linspace(1, PIXEL_FREQUENCY / 2, rope_dim // 3 // 2))
@@ -86,12 +87,5 @@ class CentredRope(Rope):
         t, h, w = axes
         return t.centred, h.centred, w.centred
 
-    def text_angles(self, text_length: int) -> None:
-        return None
-
-
-def turn_(heads: Tensor, angles: Tensor) -> Tensor:
-    """Rotates the first pairs (x0 x1), (x2 x3) … of each head, in place. heads: rows heads dim, float32, contiguous."""
-    planes = torch.view_as_complex(rearrange(heads, "rows heads (pairs two) -> rows heads pairs two", two=2))
-    planes[..., : angles.shape[-1]] *= torch.polar(torch.ones_like(angles), angles)[:, None]
-    return heads
+    def text_positions(self, count: Tensor) -> Tensor:
+        return torch.zeros_like(count)

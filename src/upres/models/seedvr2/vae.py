@@ -14,11 +14,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from upres.models.seedvr2.causal import CausalConv3d, Memory, laid_out
+from upres.models.attention import attend_in_frames
+from upres.models.kernels.frame_norm import total
+from upres.models.kernels.switch import fused
+from upres.models.seedvr2.causal import CausalConv3d, Memory
 from upres.models.seedvr2.config import SCALE, SEEDVR2_VAE, TIME_SCALE, VaeConfig
 from upres.models.seedvr2.norm import FrameNorm
 from upres.models.seedvr2.tiles import Tiling
 from upres.models.seedvr2.tiling import Passage, decoding_tiles, encoding_tiles
+from upres.models.seedvr2.upsample import Upsample
 
 NORM_EPS = 1e-6
 
@@ -31,6 +35,12 @@ class VideoVae(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.config = config
+
+    def merge(self) -> None:
+        """Makes decoding cheaper once the weights are in; see upsample.py. Best before they are rounded."""
+        for module in self.modules():
+            if isinstance(module, Upsample):
+                module.merge()
 
     def encode(self, video: Tensor, tiling: Tiling | None = None) -> Tensor:
         """The mean of the posterior."""
@@ -73,12 +83,11 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         """B 3 T H W -> B (mean, log variance) T/4 H/8 W/8."""
-        x = self.conv_in(laid_out(x), memory)
+        x = self.conv_in(x, memory)
         for block in self.down_blocks:
             x = block(x, memory)
         x = self.mid_block(x, memory)
-        x = F.silu(self.conv_norm_out(x), inplace=True)
-        out: Tensor = self.conv_out(x, memory)
+        out: Tensor = self.conv_out(x, memory, self.conv_norm_out.activate)
         return out
 
 
@@ -99,12 +108,11 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, memory: Memory) -> Tensor:
         """B 16 T H W -> B 3 4T 8H 8W; in the first slice of a clip 4T - 3 frames."""
-        x = self.conv_in(laid_out(z), memory)
+        x = self.conv_in(z, memory)
         x = self.mid_block(x, memory)
         for block in self.up_blocks:
             x = block(x, memory)
-        x = F.silu(self.conv_norm_out(x), inplace=True)
-        out: Tensor = self.conv_out(x, memory)
+        out: Tensor = self.conv_out(x, memory, self.conv_norm_out.activate)
         return out
 
 
@@ -126,10 +134,11 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, time_kernel: int, time_stride: int) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels, (time_kernel, 3, 3), (time_stride, 2, 2), padding=0)
+        self.conv = CausalConv3d(channels, channels, (time_kernel, 3, 3), (time_stride, 2, 2), padding=0,
+                                 border=1)  # fmt: skip
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
-        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)), memory)
+        out: Tensor = self.conv(x, memory)
         return out
 
 
@@ -159,24 +168,6 @@ class UpBlock(nn.Module):
         return x
 
 
-class Upsample(nn.Module):
-    """Doubles height and width, and time if `time_factor` is 2: then 2T - 1 frames in the first slice of a clip."""
-
-    def __init__(self, channels: int, time_factor: int) -> None:
-        super().__init__()
-        self.time_factor = time_factor
-        self.upscale_conv = nn.Conv3d(channels, channels * time_factor * 2 * 2, kernel_size=1)
-        self.conv = CausalConv3d(channels, channels)
-
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
-        x = self.upscale_conv(x)
-        x = rearrange(x, "b (p q f c) t h w -> b (t f) (h p) (w q) c", p=2, q=2, f=self.time_factor)
-        if self.time_factor == 2 and self.conv not in memory:  # the first latent frame holds one frame, not two
-            x = torch.cat((x[:, :1], x[:, 2:]), dim=1)
-        out: Tensor = self.conv(laid_out(rearrange(x, "b t h w c -> b c t h w")), memory)
-        return out
-
-
 class ResnetBlock(nn.Module):
     def __init__(self, config: VaeConfig, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -187,9 +178,16 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(channels, out_channels, kernel_size=1) if channels != out_channels else None
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
-        h: Tensor = self.conv1(F.silu(self.norm1(x), inplace=True), memory)
-        h = self.conv2(F.silu(self.norm2(h), inplace=True), memory)
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        """Fused, the convolutions leave their biases to the passes that follow them anyway."""
+        late = fused(x)
+        h: Tensor = self.conv1(x, memory, self.norm1.activate, biased=not late)
+        h = self.conv2(h, memory, self.norm2.activated_with(self.conv1.bias if late else None), biased=not late)
+        if self.conv_shortcut is None:
+            return total(h, x, self.conv2.bias if late else None)
+        if not late:
+            return total(h, self.conv_shortcut(x), None)
+        biases = torch.stack([conv.bias for conv in (self.conv2, self.conv_shortcut) if conv.bias is not None])
+        return total(h, F.conv3d(x, self.conv_shortcut.weight), biases.sum(dim=0))
 
 
 class FrameAttention(nn.Module):
@@ -204,7 +202,7 @@ class FrameAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = rearrange(self.group_norm(x), "b c t h w -> (b t) 1 (h w) c")
+        tokens = rearrange(self.group_norm(x), "b c t h w -> (b t) (h w) c")
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v))
-        return x + rearrange(out, "(b t) 1 (h w) c -> b c t h w", b=x.shape[0], h=x.shape[3])
+        out: Tensor = self.to_out[0](attend_in_frames(q, k, v))
+        return x + rearrange(out, "(b t) (h w) c -> b c t h w", b=x.shape[0], h=x.shape[3])

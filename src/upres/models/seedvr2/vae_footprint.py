@@ -1,7 +1,6 @@
 """What the autoencoder holds while a slice passes it, counted in values along its layers. Numbers only: no torch.
 
-It follows vae.py line by line: what a caller still refers to is still there. On an H100, decoding 1088x1920 in bfloat16
-took 9,190 values a pixel where this counted 9,184.
+It follows vae.py line by line: what a caller still refers to is still there.
 """
 
 from __future__ import annotations
@@ -28,12 +27,15 @@ class Passing:
         return self.working + self.carried
 
 
-def encoding(config: VaeConfig, pixels: int, *, single: bool) -> Passing:
-    """Of a slice of four frames, or of the `single` one of an image. pixels: of one frame, or of one tile of it."""
-    walk = _Walk(single)
+def encoding(config: VaeConfig, pixels: int, *, single: bool, copies: bool) -> Passing:
+    """Of a slice of four frames, or of the `single` one of an image. pixels: of one frame, or of one tile of it.
+
+    `copies`: a norm's result is copied to where it is convolved, as on a CPU.
+    """
+    walk = _Walk(single, copies)
     frames = 1 if single else TIME_SCALE
     widths = [config.channels[0], *config.channels]
-    walk.conv(0, 3, widths[0], frames, pixels)
+    walk.conv(frames * 3 * pixels, 3, widths[0], frames, pixels)
     for level, (entry, width) in enumerate(pairwise(widths)):
         block = frames * entry * pixels  # held by the encoder while its down block runs
         for index in range(config.resnets):
@@ -48,20 +50,19 @@ def encoding(config: VaeConfig, pixels: int, *, single: bool) -> Passing:
 def decoding(config: VaeConfig, pixels: int, *, single: bool, copies: bool) -> Passing:
     """Of a slice of one latent frame. See `encoding`.
 
-    `copies`: where channels come first (on a CPU) the upsampled frames are copied once more, into that order.
+    The enlargements are merged, as in a model that was loaded.
     """
-    walk = _Walk(single)
+    walk = _Walk(single, copies)
     frames, pixels = 1, pixels // 64
     widths = [config.channels[3], *reversed(config.channels)]
-    walk.conv(0, config.latent_channels, widths[0], frames, pixels)
+    walk.conv(frames * config.latent_channels * pixels, config.latent_channels, widths[0], frames, pixels)
     walk.middle(widths[0], frames, pixels)
     for level, (entry, width) in enumerate(pairwise(widths)):
         block = frames * entry * pixels  # held by the decoder while its up block runs
         for index in range(config.resnets + 1):
             walk.resnet(block if index else 0, entry if index == 0 else width, width, frames, pixels)
         if level < 3:
-            doubles = level < 2 and not single
-            frames, pixels = walk.upsample(block, width, frames, pixels, doubles_time=doubles, copies=copies)
+            frames, pixels = walk.upsample(block, width, frames, pixels, doubles_time=level < 2)
     walk.conv(frames * widths[4] * pixels, widths[4], 3, frames, pixels)
     return walk.total()
 
@@ -69,17 +70,20 @@ def decoding(config: VaeConfig, pixels: int, *, single: bool, copies: bool) -> P
 class _Walk:
     """Goes from layer to layer with the frames and pixels they see; counts the most there is at once."""
 
-    def __init__(self, single: bool) -> None:
-        self._single = single
+    def __init__(self, single: bool, copies: bool) -> None:
+        self._single, self._copies = single, copies
         self._most = self._carried = self._most_left = 0
 
     def total(self) -> Passing:
         return Passing(self._most, self._carried, self._most_left + self._carried)
 
-    def conv(self, held: int, entry: int, width: int, frames: int, pixels: int, *, given: bool = True) -> None:
-        """Its input (unless that is among what is held), the input with the frames before it, and its output."""
+    def conv(self, held: int, entry: int, width: int, frames: int, pixels: int) -> None:
+        """Among what is held is what it is given. Besides: what it convolves, with the frames before it, and perhaps a
+        copy from which that is filled; then its output."""
         self.remember(LEAD * entry * pixels)
-        self.most(held + (given * frames + LEAD + frames) * entry * pixels + frames * width * pixels)
+        room = held + (LEAD + frames) * entry * pixels
+        self.most(room + (frames * entry * pixels if self._copies else 0))
+        self.most(room + frames * width * pixels)
 
     def resnet(self, held: int, entry: int, width: int, frames: int, pixels: int) -> None:
         held += frames * entry * pixels
@@ -93,24 +97,23 @@ class _Walk:
 
     def downsample(self, held: int, width: int, frames: int, pixels: int, *, halves_time: bool) -> tuple[int, int]:
         """Padded by a row and a column, which are not counted."""
-        size, coarse, few = width * pixels, pixels // 4, frames
-        led = 0
+        size, coarse, few, led = width * pixels, pixels // 4, frames, 0
         if halves_time and not self._single:
             few = frames // 2
         if halves_time:
-            led = (LEAD + frames) * size
             self.remember(size)  # a stride of two leaves one frame to remember
-        self.most(held + 2 * frames * size + led + few * width * coarse)
+            led = LEAD if self._single else 1
+        self.most(held + (2 * frames + led) * size + few * width * coarse)
         return few, coarse
 
-    def upsample(self, held: int, width: int, frames: int, pixels: int, *, doubles_time: bool,
-                 copies: bool) -> tuple[int, int]:  # fmt: skip
-        fine, more = 4 * pixels, frames * (2 if doubles_time else 1)
-        held += frames * width * pixels
-        spread = more * width * fine  # what the 1 x 1 convolution made, and again as pixels
-        self.most(held + 2 * spread)
-        self.conv(held + spread, width, width, more, fine, given=copies)
-        return more, fine
+    def upsample(self, held: int, width: int, frames: int, pixels: int, *, doubles_time: bool) -> tuple[int, int]:
+        """Given, with the latent frames before it, one phase of the output, and all of it."""
+        size, lead = width * pixels, 1 if doubles_time else LEAD
+        more = frames * (2 if doubles_time and not self._single else 1)
+        self.remember(lead * size)
+        led = 0 if doubles_time and self._single else lead + frames
+        self.most(held + (frames + led + frames + 4 * more) * size)
+        return more, 4 * pixels
 
     def most(self, values: int) -> None:
         self._most = max(self._most, values)

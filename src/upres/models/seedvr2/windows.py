@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange, repeat
-from torch import Tensor
+from torch import Tensor, nn
 
+from upres.models.kernels.heads import Turns
 from upres.models.seedvr2.spans import Grid, Span, window_spans
 
 
@@ -40,6 +41,9 @@ class Layout:
     pack: Tensor  # for each packed row: its row in (video tokens, text tokens)
     video_rows: Tensor  # for each video token: its packed row
     text_rows: Tensor  # (windows, text length): the packed rows of the text's copies
+    places: Tensor  # for each packed row: its row as in `pack`, and where Rope.angles has its t, h and w; int32
+    seen: Tensor  # for each row of (video tokens, text tokens): a packed row of it
+    turns: dict[nn.Module, Turns] = field(default_factory=dict, compare=False)  # what Ropes have computed for it
 
     @classmethod
     def of(cls, spans: tuple[list[Span], list[Span], list[Span]], text_length: int, device: torch.device) -> Layout:
@@ -63,11 +67,20 @@ class Layout:
         pack[text_rows] = len(tokens) + text
 
         t, h, w = (Axis.of(axis, device) for axis in spans)
-        return cls(grid, (t, h, w), lengths, pack, video_rows, text_rows)
+        places = torch.cat((pack[:, None], _places(grid, text)[pack]), dim=1).int()
+        seen = torch.cat((video_rows, text_rows[0]))
+        return cls(grid, (t, h, w), lengths, pack, video_rows, text_rows, places, seen)
 
 
 def window_layout(grid: Grid, text_length: int, device: torch.device, *, shifted: bool) -> Layout:
     return Layout.of(window_spans(grid, shifted), text_length, device)
+
+
+def _places(grid: Grid, text: Tensor) -> Tensor:
+    """For video tokens and then the text's: the rows of a table of t, h, w and text positions, one after the other."""
+    t, h, w = (torch.arange(n, device=text.device) for n in grid)
+    video = torch.cartesian_prod(t, h + len(t), w + len(t) + len(h))
+    return torch.cat((video, (text + sum(grid))[:, None].expand(-1, 3)))
 
 
 def _window_of_token(sizes: list[list[int]], device: torch.device) -> Tensor:

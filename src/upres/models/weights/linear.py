@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upres.models.kernels.fp8 import Rows, product, takes
+from upres.models.kernels.rows import quantised
 from upres.models.weights.quantised import Quantised
 
 
@@ -16,9 +18,19 @@ class Linear(nn.Linear):
 
     quantised: Quantised | None = None  # how `weight` is to be read, if it holds a checkpoint's packed bytes
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Rows) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        if isinstance(x, Rows):
+            if takes(self.out_features, self.in_features):
+                return product(x, self._in_eight_bits(x.dtype), bias)
+            x = x.widened()
         return F.linear(x, self.dense_weight(x.dtype), bias)
+
+    def _in_eight_bits(self, dtype: torch.dtype) -> Rows:
+        """An fp8 checkpoint's weight as it is; any other is rounded at each use, in one pass over it."""
+        if self.weight.dtype == torch.float8_e4m3fn:
+            return Rows(self.weight, torch.ones(self.out_features, 1, device=self.weight.device), dtype)
+        return quantised(self.dense_weight(dtype))
 
     def dense_weight(self, dtype: torch.dtype) -> Tensor:
         if self.quantised is None:
@@ -37,4 +49,4 @@ class Linear(nn.Linear):
 
     if TYPE_CHECKING:
 
-        def __call__(self, x: Tensor) -> Tensor: ...
+        def __call__(self, x: Tensor | Rows) -> Tensor: ...

@@ -1,0 +1,42 @@
+"""Attention over chosen blocks of keys, block-sparse and exact. Knows nothing of how they were chosen.
+
+Its twin, which computes every score and drops the unwanted ones, is models/flashvsr/sparse_attention.py: masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 128  # queries, and keys
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    keys: int  # at a time; divides a block
+    warps: int
+    stages: int  # of loads under way
+
+
+HOPPER = Tuning(keys=128, warps=8, stages=2)
+AMPERE = Tuning(keys=64, warps=8, stages=2)
+
+
+def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; mask: (heads, blocks of queries,
+    blocks of keys), bool. A block of queries that may see nothing gives zeros. Only chosen blocks are read.
+    """
+    from upres.models.kernels.fused.blocks import attend_in_blocks as kernel
+
+    return kernel(q, k, v, *key_lists(mask))
+
+
+def key_lists(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """For each head and block of queries the numbers of its key blocks, ascending, and how many they are; int32.
+
+    Nothing is read back from the device: what follows the numbers that count is any number.
+    """
+    numbers = mask.to(torch.int8).argsort(dim=-1, descending=True, stable=True).int()
+    return numbers, mask.sum(dim=-1, dtype=torch.int32)

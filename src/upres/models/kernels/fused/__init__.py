@@ -1,0 +1,1 @@
+"""Triton. Imported only when a fused kernel is called for."""

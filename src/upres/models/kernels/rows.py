@@ -1,0 +1,77 @@
+"""What a transformer does to single tokens between two products. Rows are tokens; norms run in float32. No networks.
+
+A fused pass may also turn its result into 8-bit floats, which is what the next product then takes (fp8.py).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from upres.models.kernels.fp8 import Rows, rounded
+from upres.models.kernels.switch import fp8, fused
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor | Rows:
+    """RMS norm of each row without weights, times scale, plus shift; both one value a column, float32."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import modulated as kernel
+
+        return kernel(x, None, None, shift, scale, eps, fp8(x))[1]
+    return torch.addcmul(shift, F.rms_norm(x.float(), x.shape[-1:], eps=eps), scale).to(x.dtype)
+
+
+def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
+    """x + change * gate; one gate a column, float32."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import gated as kernel
+
+        return kernel(x, change, gate)
+    return x + (change * gate).to(x.dtype)
+
+
+def gated_then_modulated(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tensor,
+                         eps: float) -> tuple[Tensor, Tensor | Rows]:  # fmt: skip
+    """`gated`, and that `modulated`: both are needed."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import modulated as kernel
+
+        return kernel(x, change, gate, shift, scale, eps, fp8(x))
+    x = gated(x, change, gate)
+    return x, modulated(x, shift, scale, eps)
+
+
+def swiglu(gate: Tensor, x: Tensor) -> Tensor | Rows:
+    if fused(x):
+        from upres.models.kernels.fused.rows import swiglu as kernel
+
+        return kernel(gate, x, fp8(x))
+    return F.silu(gate).mul_(x)
+
+
+def gelu(x: Tensor) -> Tensor | Rows:
+    """tanh's approximation."""
+    if fp8(x):
+        from upres.models.kernels.fused.rows import gelu as kernel
+
+        return kernel(x)
+    return F.gelu(x, approximate="tanh")
+
+
+def taken(x: Tensor, rows: Tensor) -> Tensor | Rows:
+    """These rows of x."""
+    if fp8(x):
+        from upres.models.kernels.fused.rows import taken as kernel
+
+        return kernel(x, rows)
+    return x[rows]
+
+
+def quantised(x: Tensor) -> Rows:
+    """All rows of x, as 8-bit floats."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import quantised as kernel
+
+        return kernel(x)
+    return rounded(x)

@@ -1,0 +1,143 @@
+"""Compiles every fused kernel for real sizes, without a GPU, and says what each takes of it.
+
+    PYTHONPATH=src:tests python -m models.kernels.compiling [80 90]
+
+One line a kernel: registers, bytes of stack (spilt registers), shared memory. Triton brings the assembler along.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from upres.models.kernels.blocks import AMPERE, HOPPER
+from upres.models.kernels.fused import blocks, convolution, frame_norm, heads, rows, softmax
+
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may have (CUDA programming guide, table of features)
+POINTERS = {"bf16": "*bf16", "fp32": "*fp32", "fp8": "*fp8e4nv", "i32": "*i32", "i64": "*i64"}
+
+
+@dataclass(frozen=True)
+class Case:
+    kernel: Any
+    pointers: Mapping[str, str]
+    constants: Mapping[str, Any]
+    warps: int
+    stages: int = 3
+    longs: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ("eps", "factor", "scale")
+    odd: tuple[str, ...] = field(default=("rows", "blocks", "frames", "height", "width", "entry_frames"))
+
+    def source(self) -> ASTSource:
+        names = self.kernel.arg_names
+        signature = {}
+        for name in names:
+            if name in self.pointers:
+                signature[name] = POINTERS[self.pointers[name]]
+            elif name in self.constants:
+                signature[name] = "constexpr"
+            else:
+                signature[name] = "fp32" if name in self.floats else "i64" if name in self.longs else "i32"
+        divisible = [n for n in names if signature[n][0] == "*" or (signature[n][0] == "i" and n not in self.odd)]
+        attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in divisible}
+        return ASTSource(fn=self.kernel, signature=signature, constexprs=dict(self.constants), attrs=attributes)
+
+
+@dataclass(frozen=True)
+class Use:
+    registers: int
+    stack: int
+    shared: int
+
+
+def compiled(case: Case, capability: int) -> Use:
+    options = {"num_warps": case.warps, "num_stages": case.stages}
+    made = triton.compile(case.source(), target=GPUTarget("cuda", capability, 32), options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(made.asm["cubin"])
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = (int(re.search(rf"{name}:(\d+)", report)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
+    return Use(registers, stack, made.metadata.shared)
+
+
+def cases(capability: int) -> Iterator[tuple[str, Case]]:
+    strides = ("batch_stride", "frame_stride", "out_batch_stride", "out_frame_stride")
+    for c in (128, 256, 512):
+        tile = {"C": c, "BC": c, "BR": frame_norm.TILE // c}
+        yield f"sums {c}", Case(frame_norm._sums, {"x": "bf16", "partial": "fp32"}, tile, 8, longs=strides)
+        yield f"affine {c}", Case(frame_norm._affine, {"x": "bf16", "partial": "fp32", "weight": "bf16", "bias": "bf16",
+                                  "before": "bf16", "affine": "fp32"}, {"C": c, "SIZE": c // 32, "BS": c // 32,
+                                  "BB": 64, "BEFORE": True}, 4, longs=strides)  # fmt: skip
+        yield f"total {c}", Case(frame_norm._total, {"h": "bf16", "x": "bf16", "bias": "bf16"}, tile, 8)
+        for out in ("bf16", "fp8") if capability >= 89 else ("bf16",):
+            yield f"apply {c} {out}", Case(frame_norm._apply, {"x": "bf16", "affine": "fp32", "out": out},
+                                           {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip
+    yield "softmax", Case(softmax._softmax, {"scores": "fp32", "out": "bf16"}, {"B": softmax.BLOCK}, 8)
+    yield from _transformer(capability)
+    for tuning in (HOPPER, AMPERE):
+        pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
+        yield f"attention {tuning.keys}", Case(
+            blocks._attend, pointers, {"DIM": 128, "KEYS": tuning.keys, "BLOCK": 128}, tuning.warps, tuning.stages,
+            odd=("query_blocks", "key_blocks"),
+        )  # fmt: skip
+    if capability >= 89:
+        for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE), (256, 256, convolution.SMALL)):
+            sizes = {"C": c, "N": n, "KT": 3, "KH": 3, "KW": 3, "PAD": 1, "BIASED": False, "BM": tile.pixels,
+                     "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
+            pointers = {"x": "fp8", "weight": "fp8", "scales": "fp32", "bias": "fp32", "out": "bf16"}
+            yield f"convolution {c}", Case(convolution._convolved, pointers, sizes, tile.warps, tile.stages,
+                                           longs=("batch_stride",))  # fmt: skip
+
+
+def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
+    for eight in (False, True) if capability >= 89 else (False,):
+        out = {"out": "fp8" if eight else "bf16", "scales": "fp32"}
+        label = " fp8" if eight else ""
+        for columns in (2560, 3072):
+            sizes = _row(columns)
+            pointers = {"x": "bf16", "change": "bf16", "gate": "fp32", "shift": "fp32", "scale": "fp32",
+                        "summed": "bf16", **out}  # fmt: skip
+            yield f"modulated {columns}{label}", Case(rows._modulated, pointers,
+                                                      {**sizes[0], "GATED": True, "FP8": eight}, sizes[1])  # fmt: skip
+            pointers = {"x": "bf16", "rows": "i64", **out}
+            yield f"taken {columns}{label}", Case(rows._taken, pointers, {**sizes[0], "FP8": eight}, sizes[1])
+        sizes = _row(6912)
+        yield f"swiglu{label}", Case(rows._swiglu, {"gate": "bf16", "x": "bf16", **out}, {**sizes[0], "FP8": eight},
+                                     sizes[1])  # fmt: skip
+        sizes = _row(12288)
+        yield f"gelu{label}", Case(rows._gelu, {"x": "bf16", **out}, {**sizes[0], "FP8": eight}, sizes[1])
+    pointers = dict.fromkeys(("first", "second", "first_q", "first_k", "second_q", "second_k", "q", "k", "v"), "bf16")
+    for count in (20, 24):
+        sizes = {"HEADS": count, "BH": 32, "DIM": 128, "FREQUENCIES": 21}
+        yield f"heads {count}", Case(heads._packed, {**pointers, "at": "i32", "table": "fp32"}, sizes, 4,
+                                     odd=("first_rows",))  # fmt: skip
+
+
+def _row(columns: int) -> tuple[dict[str, int], int]:
+    sizes = rows._sizes(columns)
+    warps = sizes.pop("num_warps")
+    return sizes, warps
+
+
+def main() -> None:
+    for capability in map(int, sys.argv[1:] or ("80", "90")):
+        for label, case in cases(capability):
+            use = compiled(case, capability)
+            print(f"sm_{capability} {label:24} {use.registers:4} registers {use.stack:5} stack {use.shared:7} shared")
+
+
+if __name__ == "__main__":
+    main()
