@@ -116,6 +116,12 @@ def pipe(folder: Path, secret: Path, port: int) -> str:
     return str(folder / "a.mp4")
 
 
+def bare(folder: Path, secret: Path, port: int) -> str:
+    (folder / "bare").mkdir()
+    (folder / "bare" / "a.txt").write_text("no image")
+    return str(folder / "bare")
+
+
 def archive(folder: Path, secret: Path, port: int) -> str:
     with zipfile.ZipFile(folder / "a.mp4", "w") as file:
         file.write(secret, "secret.mp4")
@@ -154,7 +160,7 @@ TRAPS = (
     Trap("path pipe:0", path("pipe:0"), ("file_not_found",)), Trap("path data:", path("data:,x"), ("file_not_found",)),
     Trap("device that never ends", path("/dev/zero"), quick=True), Trap("named pipe", pipe, quick=True),
     Trap("file of the kernel", path("/proc/self/environ")), Trap("symlink to a text", link),
-    Trap("folder without images", path("{folder}")), Trap("empty file", data("a.mp4", bytes)),
+    Trap("folder without images", bare), Trap("empty file", data("a.mp4", bytes)),
     Trap("random bytes", data("a.mp4", lambda: os.urandom(200_000))), Trap("ZIP named .mp4", archive),
     Trap("50 GB of nothing", sparse, quick=True), Trap("no index", without_index),
     Trap("sound alone", made(*tone(), "-c:a", "aac", name="a.m4a")),

@@ -29,9 +29,7 @@ def assemble(info: MediaInfo, segments: Segments, path: Path, output: Output) ->
         picture.unlink(missing_ok=True)
 
 
-def _timing(
-    info: MediaInfo, segments: Segments
-) -> tuple[Timing, Fraction | None, Fraction, tuple[str, ...]]:
+def _timing(info: MediaInfo, segments: Segments) -> tuple[Timing, Fraction | None, Fraction, tuple[str, ...]]:
     """With the rate, if it is steady, and the container time of the first frame.
 
     Frames of a steady rate that are all there are counted, which is exact; any others keep the times they had.
