@@ -182,7 +182,8 @@ def choose(
             passed_over.append(f"{model.name} would take about {in_words(wanted_s)}")
         else:
             strained = [f"{memory.how}: slower, or in shorter windows"] if memory.strained else []
-            why = "the best installed model" if model is candidates[0][0] else "the best that fits and is fast enough"
+            best = "the only installed model" if len(candidates) == 1 else "the best installed model"
+            why = best if model is candidates[0][0] else "the best that fits and is fast enough"
             return model, "; ".join([why, *strained, *passed_over])
     least = candidates[-1][0]
     return least, "; ".join(["the smallest one, though it may not fit", *passed_over])

@@ -86,6 +86,10 @@ class TaskSpec(BaseModel):
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?
 
+    @property
+    def input_filename(self) -> str:
+        return PurePath(self.input_path).name
+
 
 FLASHVSR_API: Mapping[str, object] = MappingProxyType({  # an order made there, unless it says otherwise
     "scale": 2.0, "preprocess_width": 640, "preserve_aspect_ratio": False, "seed": 0, "color_correction": "adain",

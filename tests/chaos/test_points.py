@@ -135,6 +135,22 @@ def test_a_submit_on_a_full_disk_is_refused_and_stores_nothing(arena: Arena, eng
     assert engine.wait(engine.submit(order(arena)).id, PATIENCE_S).state is TaskState.COMPLETED
 
 
+def asleep(arena: Arena, engine: LocalEngine, store: TaskStore, point: str, tasks: list[Task]) -> tuple[int, Task]:
+    """A worker that fell asleep over a new task, the last of `tasks`, and that task after it was put back.
+
+    A worker that fell asleep while it looked for work in vain is woken, and all begins anew.
+    """
+    while True:
+        used = deeds.issue(arena.deeds, point, "stop")
+        tasks.append(engine.submit(order(arena)))
+        until(used.exists, "the worker sleeps")
+        pid = int(used.read_text())
+        for before in store.requeue_orphans(SLOT, 1000):
+            return pid, before
+        kill(pid, signal.SIGCONT)
+        assert engine.wait(tasks[-1].id, PATIENCE_S).state is TaskState.COMPLETED
+
+
 def test_a_sleeper_that_wakes_after_a_takeover_writes_nothing(arena: Arena, engine: LocalEngine) -> None:
     """Five times; the long form takes over from sleepers at random."""
     store = TaskStore(Database(arena.settings.data_dir / "upres.sqlite3"))
@@ -143,11 +159,7 @@ def test_a_sleeper_that_wakes_after_a_takeover_writes_nothing(arena: Arena, engi
     tasks = []
     for point in ("claim.committed", "heartbeat.committed", "heartbeat.committed", "claim.committed",
                   "heartbeat.committed"):  # fmt: skip
-        used = deeds.issue(arena.deeds, point, "stop")
-        tasks.append(engine.submit(order(arena)))
-        until(used.exists, "the worker sleeps")
-        pid = int(used.read_text())
-        (before,) = store.requeue_orphans(SLOT, 1000)
+        pid, before = asleep(arena, engine, store, point, tasks)
         assert before.state is TaskState.QUEUED
         owner = store.claim("another")
         assert owner is not None and owner.task.id == tasks[-1].id

@@ -60,7 +60,7 @@ async def test_a_plan_starts_nothing_and_says_what_it_would_be(
     before = engine.history(1000), engine.queue()
     plan, _ = await ask(client, "plan_task", file_path=str(small_video), resolution=96)
     assert (plan["width"], plan["height"], plan["frames"], plan["model"]) == (128, 96, 9, "compact")
-    assert plan["model_reason"] == "the best installed model"
+    assert plan["model_reason"] == "the only installed model"
     assert plan["work"]["low_s"] <= plan["work"]["likely_s"] <= plan["work"]["high_s"]
     assert plan["summary"].startswith("9 frames of 128x96 with compact: about ")
     assert "submit_video_task" in plan["next_step"]

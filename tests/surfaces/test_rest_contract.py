@@ -21,12 +21,17 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
 MORE_PARAMS = {f"params.{name}" for name in ("vae_tiling", "vae_quality")}
 ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/gpu/status": {"device", "worker_pid", "quarantined", "quarantined_until", "fault"},
-    "GET /api/models": {"models[].best_for"},
+    "GET /api/models": {"models[].best_for", "not_installed", "not_installed[].best_for", "not_installed[].names",
+                        "not_installed[].install"},
+    "GET /api/queue/status": {"processing.input_filename", "pending_tasks[].input_filename"},
+    "GET /api/queue/history": {"history[].input_filename"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
-        "kind", "model", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps", *MORE_PARAMS},
+        "kind", "model", "input_filename", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps",
+        *MORE_PARAMS},
     "GET /api/status/{task_id} completed": {
-        "kind", "model", "frames", "device", "warnings", "params", *MORE_PARAMS, *(f"params.{name}" for name in (
+        "kind", "model", "input_filename", "frames", "device", "warnings", "params", *MORE_PARAMS,
+        *(f"params.{name}" for name in (
             "resolution", "batch_size", "dit_model", "color_correction", "seed"))},
 }  # fmt: skip
 

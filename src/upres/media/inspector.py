@@ -221,7 +221,8 @@ def inspect_video(path: str, max_pixels: int, max_seconds: int, containers: str)
         if "not on whitelist" in reason:
             raise Refused("unsupported_media", f"is of the kind {source}", "convert it to MP4, MKV or PNG") from error
         raise Refused(
-            "invalid_input", f"cannot be read as video or image ({reason.strip()})", "export it again"
+            "invalid_input", f"cannot be read as video or image ({reason.strip()})",
+            "it is damaged, incomplete or neither of them: check the file, or export it again",
         ) from error
     av.logging.set_level(None)
     with container:

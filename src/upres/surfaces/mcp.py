@@ -29,13 +29,14 @@ from upres.surfaces.mcp_waiting import Waiter
 from upres.version import __version__
 
 INSTRUCTIONS = """\
-Upres restores and enlarges video and images on this machine's GPU.
+Upres restores and enlarges video and images on this machine: its GPU, or the CPU where there is none.
 1. submit_video_task or submit_image_task with an absolute file_path. It returns a task_id at once.
 2. wait_for_task with that task_id. While the answer says timed_out, call it again: the task goes on meanwhile.
 3. Once status is "completed", the restored file is at output_path. "failed" comes with error and error_code.
 Before: plan_task says how long it takes, how large it gets and which model suits; preview_task shows a second of it.
 After: compare_task shows before and after. Show these pictures to the user.
 Tasks outlive this conversation; get_queue_status and get_queue_history find them again, cancel_task stops one.
+Of a folder of separate files submit each; a folder as file_path is read as the frames of one video.
 The defaults suit most files. resolution is the target short side in pixels (4K is 2160).
 """
 READ_ONLY_INSTRUCTIONS = """\

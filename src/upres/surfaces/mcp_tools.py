@@ -67,7 +67,10 @@ class Tools:
         color_correction: Correction,
         seed: Seed,
     ) -> Annotated[CallToolResult, views.Submitted]:
-        """Start restoring and enlarging an image. Returns a task_id at once; then call wait_for_task with it."""
+        """Start restoring and enlarging an image. Returns a task_id at once; then call wait_for_task with it.
+
+        The result is a PNG and keeps transparency.
+        """
         spec = TaskSpec(input_path=file_path, kind="image", resolution=resolution, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
         return reply(views.Submitted.of(self._engine.submit(spec)))
@@ -96,12 +99,13 @@ class Tools:
     def cancel_task(self, task_id: TaskId) -> Annotated[CallToolResult, views.TaskStatus]:
         """Stop a task for good: a queued one at once, a running one within seconds. Finished ones stay as they are.
 
-        get_queue_status lists the ids of what runs and waits.
+        get_queue_status lists the ids and files of what runs and waits. A running one may still say processing:
+        wait_for_task tells when it has stopped.
         """
         return reply(views.TaskStatus.of(self._engine.cancel(task_id)))
 
     def get_queue_status(self) -> Annotated[CallToolResult, views.Queue]:
-        """The running task, the waiting ones and an estimate of the time until all are done, in seconds."""
+        """The running task and the waiting ones with their files, and the estimated seconds until all are done."""
         return reply(views.Queue.of(self._engine.queue()))
 
     def get_queue_history(self, limit: Limit = 20) -> Annotated[CallToolResult, views.History]:
@@ -109,7 +113,10 @@ class Tools:
         return reply(views.History.of(self._engine.history(limit)))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
-        """The installed models with what each is best for and why, the default one and the one that is loaded now."""
+        """The installed models with what each is best for and why, the default one and the one that is loaded now.
+
+        Only these can be used; not_installed names the others, what they are best for, and how the user gets one.
+        """
         return reply(views.Models.of(self._engine.models()))
 
     def get_gpu_status(self) -> Annotated[CallToolResult, views.Gpu]:

@@ -79,6 +79,7 @@ class TaskStatus(BaseModel):
     progress: int
     kind: str  # addition
     model: str  # addition
+    input_filename: str  # addition
     params: Params
     created_at: str
     queue_position: int | None = None
@@ -103,8 +104,8 @@ class TaskStatus(BaseModel):
     def of(cls, task: Task) -> TaskStatus:
         view = cls(
             id=task.id, status=task.state, progress=task.percent, kind=task.kind, model=task.model,
-            params=_params(task), created_at=iso(task.created_at), started_at=_iso(task.started_at),
-            completed_at=_iso(task.completed_at), queue_position=task.queue_position,
+            input_filename=task.spec.input_filename, params=_params(task), created_at=iso(task.created_at),
+            started_at=_iso(task.started_at), completed_at=_iso(task.completed_at), queue_position=task.queue_position,
             estimated_wait_seconds=_seconds(task.estimated_wait_s),
         )  # fmt: skip
         if task.state is TaskState.PROCESSING:
@@ -156,11 +157,13 @@ class Running(BaseModel):
     task_id: str
     progress: int
     model: str
+    input_filename: str  # addition
 
 
 class Pending(BaseModel):
     task_id: str
     position: int
+    input_filename: str  # addition
 
 
 class Queue(BaseModel):
@@ -178,9 +181,11 @@ class Queue(BaseModel):
         first = queue.processing[0] if queue.processing else None
         return cls(
             queue_length=len(queue.processing) + len(queue.pending),
-            processing=Running(task_id=first.id, progress=first.percent, model=first.model) if first else None,
+            processing=Running(task_id=first.id, progress=first.percent, model=first.model,
+                               input_filename=first.spec.input_filename) if first else None,
             processing_progress=first.percent if first else 0,
-            pending_tasks=[Pending(task_id=task.id, position=_position(task)) for task in queue.pending],
+            pending_tasks=[Pending(task_id=task.id, position=_position(task), input_filename=task.spec.input_filename)
+                           for task in queue.pending],
             total_completed=queue.total_completed, total_failed=queue.total_failed,
             avg_process_time=round(queue.avg_process_time_s),
             estimated_total_wait=round(queue.estimated_total_wait_s),
@@ -195,6 +200,7 @@ class HistoryItem(BaseModel):
     process_time: int | None
     output_filename: str | None
     output_resolution: str | None
+    input_filename: str  # addition
 
     @classmethod
     def of(cls, task: Task) -> HistoryItem:
@@ -203,7 +209,7 @@ class HistoryItem(BaseModel):
             id=task.id, status=task.state, created_at=iso(task.created_at), completed_at=_iso(task.completed_at),
             process_time=_seconds(result.process_time_s) if result else None,
             output_filename=result.output_filename if result else None,
-            output_resolution=result.output_resolution if result else None,
+            output_resolution=result.output_resolution if result else None, input_filename=task.spec.input_filename,
         )  # fmt: skip
 
 
@@ -255,19 +261,34 @@ class ModelView(BaseModel):
     best_for: str = ""  # addition
 
 
+class Absent(BaseModel):
+    """Models of one architecture that are known and not installed."""
+
+    best_for: str
+    names: list[str]
+    install: str
+
+
 class Models(BaseModel):
     models: list[ModelView]
     default: str
     current: str | None
     loading: bool
     loading_model: str | None
+    not_installed: list[Absent]  # addition
 
     @classmethod
     def of(cls, listing: ModelList) -> Models:
         shown = [ModelView.model_validate(info.model_dump(include=set(ModelView.model_fields)))
                  for info in listing.models]  # fmt: skip
+        by_use: dict[str, list[str]] = {}
+        for info in listing.absent:
+            by_use.setdefault(info.best_for, []).append(info.name)
+        absent = [Absent(best_for=use, names=names, install="upres download NAME, on the machine that runs Upres")
+                  for use, names in by_use.items()]  # fmt: skip
         return cls(models=shown, default=listing.default, current=listing.current,
-                   loading=listing.loading_model is not None, loading_model=listing.loading_model)  # fmt: skip
+                   loading=listing.loading_model is not None, loading_model=listing.loading_model,
+                   not_installed=absent)  # fmt: skip
 
 
 class Outcome(BaseModel):

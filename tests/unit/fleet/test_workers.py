@@ -164,6 +164,7 @@ def test_submits_from_many_threads_are_all_done_by_one_worker(
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         tasks = list(pool.map(lambda _: fresh_engine.submit(spec(small_image)), range(8)))
+    until(lambda: bool(workers_of(fresh_settings)), "a worker runs")
     assert len(workers_of(fresh_settings)) == 1
     ended = [fresh_engine.wait(task.id, PATIENCE_S) for task in tasks]
     assert {task.state for task in ended} == {TaskState.COMPLETED}
