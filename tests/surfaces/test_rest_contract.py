@@ -117,7 +117,8 @@ def test_times_are_written_as_documented(replies: dict[str, Any]) -> None:
 def test_the_queue_counts_running_and_waiting_tasks_alike(replies: dict[str, Any]) -> None:
     queue, queued = replies["GET /api/queue/status"], replies["GET /api/queue/position/{task_id} queued"]
     assert queue["queue_length"] == replies["GET /health"]["queue_length"] == 2
-    assert queue["pending_tasks"] == [{"task_id": queued["task_id"], "position": queued["position"]}]
+    waiting = {"task_id": queued["task_id"], "position": queued["position"], "input_filename": "a.png"}
+    assert queue["pending_tasks"] == [waiting]
     assert queued["position"] == 2
     assert replies["GET /api/queue/position/{task_id} processing"]["position"] == 0
 
