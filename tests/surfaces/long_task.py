@@ -15,6 +15,8 @@ def running_long_task(engine: Engine, folder: Path) -> Iterator[str]:
     if not video.exists():
         make_video(video, frames=500, size="160x120", sound=False)
     task_id = engine.submit(TaskSpec(input_path=str(video), resolution=720)).id
-    yield task_id
-    engine.cancel(task_id)
+    try:
+        yield task_id
+    finally:
+        engine.cancel(task_id)
     assert engine.wait(task_id, timeout_s=60).state is TaskState.CANCELLED

@@ -51,6 +51,7 @@ class StatusReply(Reply):
     progress: int = 0
     kind: MediaKind | None = None  # addition
     model: str = ""  # addition
+    input_filename: str = ""  # addition
     params: dict[str, Any] = {}
     created_at: datetime = datetime.fromtimestamp(0, UTC)
     started_at: datetime | None = None
@@ -72,10 +73,10 @@ class StatusReply(Reply):
     error_code: str = "worker_failed"  # addition
 
     def task(self) -> Task:
-        """Its `input_path` is empty: the server works on a copy of its own."""
+        """Its `input_path` is a name alone: the server works on a copy of its own."""
         known = {name: self.params[name] for name in TaskSpec.model_fields if name in self.params}
         return Task(
-            id=self.id, spec=TaskSpec.model_construct(**{**known, "input_path": ""}),
+            id=self.id, spec=TaskSpec.model_construct(**{**known, "input_path": self.input_filename}),
             kind=self.kind if self.kind is not None else self._guessed_kind(),
             model=self._model(), state=self.status, progress=self._progress(),
             created_at=_utc(self.created_at).timestamp(),
@@ -122,11 +123,13 @@ class RunningReply(Reply):
     task_id: str
     progress: int = 0
     model: str = ""
+    input_filename: str = ""  # addition
 
 
 class PendingReply(Reply):
     task_id: str = Field(validation_alias=AliasChoices("task_id", "id"))
     position: int = 0
+    input_filename: str = ""  # addition
 
 
 class QueueReply(Reply):
@@ -138,13 +141,13 @@ class QueueReply(Reply):
     estimated_total_wait: float = 0.0
 
     def queue(self) -> QueueStatus:
-        """Its tasks carry no more than the reply: id, state, position; of the running one also progress and model."""
+        """Its tasks carry no more than the reply: id, file, state, position; of the running one progress, model."""
         running = RunningReply(task_id=self.processing) if isinstance(self.processing, str) else self.processing
         first = [] if running is None else [StatusReply(
             id=running.task_id, status=TaskState.PROCESSING, progress=running.progress, model=running.model,
-            queue_position=1)]  # fmt: skip
-        rest = [StatusReply(id=task.task_id, status=TaskState.QUEUED, queue_position=task.position)
-                for task in self.pending_tasks]  # fmt: skip
+            input_filename=running.input_filename, queue_position=1)]  # fmt: skip
+        rest = [StatusReply(id=task.task_id, status=TaskState.QUEUED, queue_position=task.position,
+                            input_filename=task.input_filename) for task in self.pending_tasks]  # fmt: skip
         return QueueStatus(
             processing=tuple(task.task() for task in first), pending=tuple(task.task() for task in rest),
             total_completed=self.total_completed, total_failed=self.total_failed,
@@ -163,15 +166,26 @@ class ModelReply(Reply):
     best_for: str = ""  # addition
 
 
+class AbsentReply(Reply):
+    best_for: str = ""
+    names: list[str] = []
+
+
 class ModelsReply(Reply):
     models: list[ModelReply]
+    not_installed: list[AbsentReply] = []  # addition
     default: str
     current: str | None = None
     loading_model: str | None = None
 
     def listing(self) -> ModelList:
         models = tuple(ModelInfo(**model.model_dump(), architecture="", installed=True) for model in self.models)
-        return ModelList(models=models, default=self.default, current=self.current, loading_model=self.loading_model)
+        absent = tuple(
+            ModelInfo(**ModelReply(name=name, best_for=group.best_for).model_dump(), architecture="", installed=False)
+            for group in self.not_installed for name in group.names
+        )  # fmt: skip
+        return ModelList(models=models, absent=absent, default=self.default, current=self.current,
+                         loading_model=self.loading_model)  # fmt: skip
 
 
 class GpuReply(Reply):

@@ -79,7 +79,7 @@ class TaskStatus(BaseModel):
     progress: int
     kind: str  # addition
     model: str  # addition
-    input_filename: str  # addition
+    input_filename: str = ""  # addition
     params: Params
     created_at: str
     queue_position: int | None = None
@@ -157,13 +157,13 @@ class Running(BaseModel):
     task_id: str
     progress: int
     model: str
-    input_filename: str  # addition
+    input_filename: str = ""  # addition
 
 
 class Pending(BaseModel):
     task_id: str
     position: int
-    input_filename: str  # addition
+    input_filename: str = ""  # addition
 
 
 class Queue(BaseModel):
@@ -200,7 +200,7 @@ class HistoryItem(BaseModel):
     process_time: int | None
     output_filename: str | None
     output_resolution: str | None
-    input_filename: str  # addition
+    input_filename: str = ""  # addition
 
     @classmethod
     def of(cls, task: Task) -> HistoryItem:
@@ -275,7 +275,7 @@ class Models(BaseModel):
     current: str | None
     loading: bool
     loading_model: str | None
-    not_installed: list[Absent]  # addition
+    not_installed: list[Absent] = []  # addition
 
     @classmethod
     def of(cls, listing: ModelList) -> Models:
