@@ -19,9 +19,9 @@ from upres.errors import (
     TaskNotFinished,
     WorkerFailed,
 )
-from upres.fleet.slots import gpu_memory
+from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
-from upres.forecast import START_S, Forecast, Machine, MediaFacts
+from upres.forecast import Forecast, Machine, MediaFacts, start_of
 from upres.intake import checked_output, facts_of, looked_at
 from upres.limits import check_disk, check_key, check_priority, check_size
 from upres.media.output import output_for
@@ -70,7 +70,8 @@ class Engine(Protocol):
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        """A moment of a completed task's input (or of the result of `against`) and of its result.
+        """A moment of a task's input (or of the result of `against`) and of its result, as far as there is one: of a
+        running task without `against`, what is restored so far. Of a preview, moments are those of the whole file.
 
         Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
         """
@@ -188,10 +189,18 @@ class LocalEngine:
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        from upres.pictures.verbs import compare
+        from upres.pictures.verbs import Footage, compare, compare_unfinished
 
-        after = self.output(task_id)
-        before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
+        task = self._store.get(task_id)
+        source = Path(task.spec.input_path)
+        before = Footage.of(source, source)
+        if task.state is TaskState.PROCESSING and against is None:
+            early = compare_unfinished(before, self.settings.work_dir / task_id, at_s, focus)
+            if early is not None:
+                return early
+        after = Footage.of(self.output(task_id), source)
+        if against is not None:
+            before = Footage.of(self.output(against), Path(self._store.get(against).spec.input_path))
         return compare(before, after, at_s, focus)
 
     def sheet(self, task_id: str) -> bytes:
@@ -332,36 +341,44 @@ class LocalEngine:
             device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
             room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
             free_bytes=shutil.disk_usage(folder).free, reserve_bytes=self.settings.disk_reserve_mb * MB,
-            longest_s=self.settings.auto_longest_s, queue_s=self._line_s(),
+            longest_s=self.settings.auto_longest_s, queue_s=self._line_s(), cores=cpu_cores(self.settings.threads),
+            loaded=self._loaded(),
         )  # fmt: skip
+
+    def _loaded(self) -> str | None:
+        row = self.supervisor.alive(self.supervisor.slots[0])
+        return row.model if row is not None else None
 
     def _line_s(self) -> float:
         """Until all that is there now is done."""
         return max((float(str(place["estimated_wait_s"])) for place in self._places().values()), default=0.0)
 
-
     def _places(self) -> dict[str, dict[str, object]]:
         """Of every unfinished task its position and the time until it is done, in seconds."""
         places: dict[str, dict[str, object]] = {}
         rates: dict[tuple[str, Price], float] = {}
-        lanes, ahead_s = len(self.supervisor.slots), 0.0
-        for position, waiting in enumerate(self._store.line(), start=1):
-            ahead_s += self._remaining_s(waiting, rates) / lanes
+        lanes, ahead_s, line = len(self.supervisor.slots), 0.0, self._store.line()
+        loaded = self._loaded() if line else None
+        for position, waiting in enumerate(line, start=1):
+            ahead_s += self._remaining_s(waiting, rates, loaded) / lanes
+            loaded = waiting.model
             places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
         return places
 
-    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float]) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
+    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float], loaded: str | None) -> float:
+        """From the task's own pace once it has one, else from what was measured of its model (asked for once).
+
+        `loaded`: the model that is on the device when its turn comes.
+        """
         left = waiting.price.frames - waiting.progress.frames_done
         if waiting.progress.fps > 0:
             return left / waiting.progress.fps
         kind = (waiting.model, waiting.price)
         if kind not in rates:
             measured = self._workers.pixels_per_s(*kind)
-            on_gpu = bool(self.supervisor.slots[0].uuid)
-            rates[kind] = (measured if measured is not None
-                           else self.catalog.expected_pixels_per_s(waiting.model, on_gpu=on_gpu))  # fmt: skip
-        return START_S + left * waiting.price.pixels / rates[kind]
+            cores = 0 if self.supervisor.slots[0].uuid else cpu_cores(self.settings.threads)
+            rates[kind] = measured if measured is not None else self.catalog.expected_pixels_per_s(waiting.model, cores)
+        return start_of(self.catalog.known(waiting.model), loaded) + left * waiting.price.pixels / rates[kind]
 
 
 def open_engine(settings: Settings) -> Engine:

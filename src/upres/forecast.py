@@ -19,8 +19,11 @@ from upres.restore.plan import Plan, Size, plan_clip
 from upres.tasks import MediaKind, TaskSpec
 
 AUTO = "auto"
-START_S = 2.0  # of a worker and its model, roughly
-GUESS_FACTOR = 3.0  # how far the truth may lie from a rate that was never measured here, either way
+START_S = 5.0  # of a worker: torch on two cores that others use too; a quarter of it on an idle machine
+LOAD_GB_PER_S = 1.0  # of weights, from a disk to a device
+# How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
+# Cards differ tenfold, and a CPU's cores are rarely all ours.
+FASTER, SLOWER = 3.0, 12.0
 SPREAD = 1.25  # and from measured ones: other content, other load
 # H.264, CRF 18, bits per output pixel: 0.10 to 0.25 on restored film; PNG: bytes per pixel of photographs
 VIDEO_BITS_PER_PIXEL, IMAGE_BYTES_PER_PIXEL = 0.2, 1.9
@@ -143,6 +146,8 @@ class Machine:
     reserve_bytes: int
     queue_s: float
     longest_s: float  # for which "auto" takes the better of two models
+    cores: int = 1  # of the CPU, that a worker may use
+    loaded: str | None = None  # the model that a living worker holds: it starts at once
 
 
 Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
@@ -214,13 +219,25 @@ def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
 def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
     work = plan.frames * plan.target.pixels
     measured = rates(model.name, Price(plan.frames, plan.target.pixels))
+    start_s = start_of(model, machine.loaded)
     if not measured:
-        guess = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_cpu
-        return _bounded(work / guess, work / guess / GUESS_FACTOR, work / guess * GUESS_FACTOR,
-                        "a guess: this model has not run here yet")  # fmt: skip
+        where = "this GPU" if machine.on_gpu else f"{machine.cores} CPU core{'s' if machine.cores > 1 else ''}"
+        guess_s = work / (model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores)
+        return _bounded(start_s, guess_s, guess_s / FASTER, guess_s * SLOWER,
+                        f"unmeasured: a guess, for this model has not run on {where} yet")  # fmt: skip
     times = [work / rate for rate in measured]
     basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
-    return _bounded(sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+    return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+
+
+def start_of(model: Model, loaded: str | None) -> float:
+    """Seconds until the first frame can be worked on."""
+    return 0.0 if loaded == model.name else START_S + gigabytes(model.size) / LOAD_GB_PER_S
+
+
+def gigabytes(size: str) -> float:
+    """Of a size as the catalogue writes it: `16GB`, `0.3MB`."""
+    return float(size[:-2]) / (1000 if size.endswith("MB") else 1)
 
 
 def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
@@ -266,8 +283,8 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _bounded(likely: float, low: float, high: float, basis: str) -> Duration:
-    return Duration(likely_s=round(START_S + likely, 1), low_s=round(low, 1), high_s=round(2 * START_S + high, 1),
+def _bounded(start_s: float, likely: float, low: float, high: float, basis: str) -> Duration:
+    return Duration(likely_s=round(start_s + likely, 1), low_s=round(low, 1), high_s=round(4 * start_s + high, 1),
                     basis=basis)  # fmt: skip
 
 
