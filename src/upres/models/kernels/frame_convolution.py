@@ -1,0 +1,84 @@
+"""3x3 convolutions of single frames, and what surrounds them in a decoder: T C H W, channels last. Knows no networks.
+
+The fused ones read frames where they lie: the frame before instead of a concatenation, small frames instead of doubled
+ones; bias, sum and ReLU come before the result is first written.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from upres.models.kernels.switch import fused
+
+CHANNELS = 16  # in and out are multiples of it, better of 64
+# what DOUBLE says for an upper (left) and a lower (right) pixel of four: which of two taps each of three falls on
+DOUBLE = ((0, 1, 1), (0, 0, 1))
+
+
+def takes(x: Tensor, *weights: Tensor) -> bool:
+    """Whether fused kernels shall and can do these convolutions of x."""
+    exact = x.element_size() == 2 or not x.is_cuda  # a GPU would round 32 bits to 19
+    return fused(x) and exact and all(w.shape[0] % CHANNELS == 0 and w.shape[1] % CHANNELS == 0 for w in weights)
+
+
+def room(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """T C H W, for any numbers, in the memory order that is read here."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, added: Tensor | None = None, relu: bool = True,
+              out: Tensor | None = None) -> Tensor:  # fmt: skip
+    """The convolution, zeros around each frame, plus bias, plus `added`, at least zero if `relu`.
+
+    A weight of twice the channels takes each frame and the one before it; the first of `x` is then nothing but that.
+    """
+    if takes(x, weight):
+        from upres.models.kernels.fused.frame_convolution import convolved as kernel
+
+        return kernel(x, weight, bias, added, relu, out)
+    if weight.shape[1] == 2 * x.shape[1]:
+        x = torch.cat((x[1:], x[:-1]), dim=1)
+    made = F.conv2d(x, weight, bias, padding=1)
+    made = made if added is None else made.add_(added)
+    made = made.relu_() if relu else made
+    return made if out is None else out.copy_(made)
+
+
+def merged(grow: Tensor, weight: Tensor) -> Tensor:
+    """A 1x1 convolution, its outputs taken as frames, each doubled in size and convolved: weights for `doubled`.
+
+    grow: (frames between) entry 1 1; weight: out between 3 3 -> (frames 2 2) out entry 2 2: for each frame and each of
+    four neighbouring pixels, 2x2 taps on small frames. Of a doubled frame a pixel's 3x3 see no more than 2x2.
+    """
+    taps = torch.zeros(2, 3, 2, device=weight.device)  # pixel of a pair, tap of three, tap of two
+    for pixel, places in enumerate(DOUBLE):
+        taps[pixel, range(3), list(places)] = 1
+    grow = rearrange(grow.float(), "(f b) c 1 1 -> f b c", b=weight.shape[1])
+    four = torch.einsum("obyx, fbc, pyq, rxs -> fprocqs", weight.float(), grow, taps, taps)
+    return four.flatten(0, 2).to(weight.dtype).flatten(0, 1).contiguous(
+        memory_format=torch.channels_last).unflatten(0, (four.shape[0] * 4, -1))  # fmt: skip
+
+
+def doubled(x: Tensor, weights: Tensor, *, relu: bool = False, out: Tensor | None = None) -> Tensor:
+    """With `merged` weights: T C H W -> (T frames) out 2H 2W."""
+    if takes(x, weights[0]):
+        from upres.models.kernels.fused.frame_convolution import doubled as kernel
+
+        return kernel(x, weights, relu, out)
+    places = [(p, q) for p in (0, 1) for q in (0, 1)] * (len(weights) // 4)
+    parts = [F.conv2d(F.pad(x, (1 - q, q, 1 - p, p)), w) for (p, q), w in zip(places, weights, strict=True)]
+    made = rearrange(torch.stack(parts), "(f p q) t c h w -> (t f) c (h p) (w q)", p=2, q=2)
+    made = made.relu_() if relu else made
+    return made if out is None else out.copy_(made)
+
+
+def last_two(x: Tensor, weight: Tensor, last: Tensor, bias: Tensor) -> Tensor:
+    """`convolved` without a bias, and that convolved with `last`, of few outputs: what is between is never written."""
+    if takes(x, weight) and len(weight) in (16, 32, 64, 128):
+        from upres.models.kernels.fused.frame_convolution import last_two as kernel
+
+        return kernel(x, weight, last, bias)
+    return F.conv2d(convolved(x, weight), last, bias, padding=1)
