@@ -19,8 +19,9 @@ from upres.models.kernels.blocks import AMPERE, HOPPER, Tuning, key_lists
 HEADS, DIM, BLOCK = 12, 128, 128
 # name: blocks of queries, blocks of keys, key blocks that a query block keeps on average (sparse ratio 2.0)
 STEPS = {"768x1408": (66, 264, 119), "1536x2688": (252, 1008, 119)}
-TUNINGS = {"hopper": HOPPER, "ampere": AMPERE, "64 keys, 3 stages": Tuning(64, 8, 3), "128 keys, 3": Tuning(128, 8, 3),
-           "64 keys, 4 warps": Tuning(64, 4, 3)}  # fmt: skip
+TUNINGS = {"hopper": HOPPER, "ampere": AMPERE, "128 keys, 2": Tuning(128, 8, 2),
+           "64 keys ahead, 3": Tuning(64, 8, 3, ahead=True), "64 keys ahead, 4": Tuning(64, 8, 4, ahead=True),
+           "128 keys ahead, 2": Tuning(128, 8, 2, ahead=True)}  # fmt: skip
 LEAST_DB = 40.0  # of bfloat16
 
 

@@ -18,9 +18,10 @@ class Tuning:
     keys: int  # at a time; divides a block
     warps: int
     stages: int  # of loads under way
+    ahead: bool = False  # scores of the next keys while those of these become weights
 
 
-HOPPER = Tuning(keys=128, warps=8, stages=2)
+HOPPER = Tuning(keys=128, warps=8, stages=3)
 AMPERE = Tuning(keys=64, warps=8, stages=2)
 
 
@@ -28,9 +29,14 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; mask: (heads, blocks of queries,
     blocks of keys), bool. A block of queries that may see nothing gives zeros. Only chosen blocks are read.
     """
+    return attend_in_lists(q, k, v, *key_lists(mask))
+
+
+def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
+    """The same, of `key_lists`."""
     from upres.models.kernels.fused.blocks import attend_in_blocks as kernel
 
-    return kernel(q, k, v, *key_lists(mask))
+    return kernel(q, k, v, numbers, counts)
 
 
 def key_lists(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from upres.models.kernels.fp8 import Rows, rounded
+from upres.models.kernels.fp8 import Rows, product, rounded
 from upres.models.kernels.switch import fp8, fused
 
 
@@ -40,6 +40,35 @@ def gated_then_modulated(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor,
         return kernel(x, change, gate, shift, scale, eps, fp8(x))
     x = gated(x, change, gate)
     return x, modulated(x, shift, scale, eps)
+
+
+def changed_then_normed(x: Tensor, change: Tensor | None, gate: Tensor | None, scale: Tensor, shift: Tensor,
+                        eps: float) -> tuple[Tensor, Tensor | Rows]:  # fmt: skip
+    """x + change * gate, and the layer norm of that, times scale, plus shift; each of a type with x. No gate is one."""
+    if fused(x):
+        from upres.models.kernels.fused.rows import modulated as kernel
+
+        return kernel(x, change, gate, shift, scale, eps, fp8(x), centred=True)
+    if change is not None:
+        x = x + change if gate is None else torch.addcmul(x, gate, change)
+    return x, F.layer_norm(x, x.shape[-1:], scale, shift, eps)
+
+
+def linear(x: Tensor | Rows, weight: Tensor, bias: Tensor) -> Tensor:
+    """Of 8-bit rows with the weight rounded likewise, at each use."""
+    return product(x, quantised(weight), bias) if isinstance(x, Rows) else F.linear(x, weight, bias)
+
+
+def linear_gelu(x: Tensor | Rows, weight: Tensor, bias: Tensor) -> Tensor | Rows:
+    """tanh's approximation of the product, which cuBLAS computes while it writes."""
+    if isinstance(x, Tensor) and x.is_cuda and fused(x):
+        return torch._addmm_activation(bias, x, weight.t(), use_gelu=True)
+    return gelu(linear(x, weight, bias))
+
+
+def narrowed(x: Tensor) -> Tensor | Rows:
+    """What `linear` shall take: 8-bit floats where these are wanted."""
+    return quantised(x) if fp8(x) else x
 
 
 def swiglu(gate: Tensor, x: Tensor) -> Tensor | Rows:
