@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from upres.models.flashvsr import sparse_attention
 from upres.models.flashvsr.causal import lay_out_weights
 from upres.models.flashvsr.decoder import DecoderConfig, TinyDecoder
-from upres.models.flashvsr import sparse_attention
 from upres.models.flashvsr.dit import Dit, DitConfig
 from upres.models.flashvsr.locality import Locality
 from upres.models.flashvsr.lq_projection import LqConfig, LqMemory, LqProjection

@@ -6,7 +6,7 @@ OpenImagingLab/FlashVSR ccac0ac; numbers of layers are those of the published ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.flashvsr.causal import laid_out
-from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, room, takes
+from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, takes
 
 FRAMES = 4  # for each latent frame
 SCALE = 8
@@ -24,9 +24,6 @@ LEAD = FRAMES - 1  # frames that the first latent frame of a clip makes and that
 MEMORY_BLOCKS = 3  # of each width
 GROWTH = (1, 2, 2)  # how many frames each further width makes of one
 SLICE_BYTES = 2 << 30  # of one layer's output at most, unless a single frame is larger
-
-
-Make = Callable[[Tensor | None], Tensor]  # frames T C H W, into these if given
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +52,6 @@ class DecoderMemory:
         last = self._last[block] if block in self._last else torch.zeros_like(x[:1])
         self._last[block] = x[-1:].clone()
         return torch.cat((last, x[:-1]))
-
-    def led(self, block: nn.Module, shape: tuple[int, ...], like: Tensor, make: Make) -> Tensor:
-        """The frames that `make` makes, T C H W, behind the one remembered: T+1 C H W."""
-        frames = room((shape[0] + 1, *shape[1:]), like)
-        if block in self._last:
-            frames[:1] = self._last[block]
-        else:
-            frames[:1] = 0
-        make(frames[1:])
-        self._last[block] = frames[-1:].clone()
-        return frames
 
 
 class TinyDecoder(nn.Module):
@@ -102,37 +88,20 @@ class TinyDecoder(nn.Module):
     def _decode(self, x: Tensor, memory: DecoderMemory) -> Iterator[Tensor]:
         """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
         layer = self.decoder
-        if takes(x[:, :0], *(layer[name].weight for name in ("3", "10", "16", "22"))):
-            yield from self._decode_fused(x, memory)
-            return
-        x = F.relu(layer["3"](F.relu(layer["1"](x))))
-        for first in (5, 11, 17):
+        fast = takes(x[:, :0], *(layer[name].weight for name in ("10", "16", "22", "24")))
+        if fast and not memory.merged:
+            memory.merged = tuple(merged(layer[str(n)].conv.weight, layer[str(n + 1)].weight) for n in (9, 15, 21))
+        x = convolved(convolved(x, layer["1"].weight, layer["1"].bias), layer["3"].weight)
+        for level, first in enumerate((5, 11, 17)):
             for number in range(first, first + MEMORY_BLOCKS):
                 x = layer[str(number)](x, memory)
-            x = layer[str(first + 4)](x)
-            if first < 17:
-                x = layer[str(first + 5)](_doubled(x))
-        for part in self._split(x, 2, 1):  # from here on each frame stands for itself
-            part = F.relu(layer["24"](F.relu(layer["22"](_doubled(part)))))
-            yield layer["26"](part)
-
-    def _decode_fused(self, x: Tensor, memory: DecoderMemory) -> Iterator[Tensor]:
-        """The same, each convolution written where the next one reads it, frames never doubled."""
-        layer = self.decoder
-        if not memory.merged:
-            memory.merged = tuple(merged(layer[str(n)].conv.weight, layer[str(n + 1)].weight) for n in (9, 15, 21))
-        x = F.relu_(layer["1"](x))
-        shape, make = tuple(x.shape), _made(convolved, x, layer["3"].weight)
-        for first, weights, growth in zip((5, 11, 17), memory.merged, GROWTH, strict=True):
-            for number in range(first, first + MEMORY_BLOCKS):
-                block = layer[str(number)]
-                make = block.after(memory.led(block, shape, x, make))
-            x = make(None)
-            frames, _, height, width = x.shape
-            shape, make = (frames * growth, weights.shape[1], 2 * height, 2 * width), _made(doubled, x, weights)
-        for part in self._split(x, 2, GROWTH[-1]):
-            yield last_two(doubled(part, weights, relu=True), layer["24"].weight, layer["26"].weight,
-                           layer["26"].bias)  # fmt: skip
+            if first == 17:
+                break
+            x = doubled(x, memory.merged[level]) if fast else layer[str(first + 5)](_doubled(layer[str(first + 4)](x)))
+        for part in self._split(x, 2, GROWTH[-1]):  # from here on each frame stands for itself
+            whole = doubled(part, memory.merged[-1], relu=True) if fast else (
+                convolved(_doubled(layer["21"](part)), layer["22"].weight))  # fmt: skip
+            yield last_two(whole, layer["24"].weight, layer["26"].weight, layer["26"].bias)
 
     def _split(self, x: Tensor, scale: int, frames: int) -> tuple[Tensor, ...]:
         """Into parts whose widest layer, `frames` frames for each of `x` and `scale` or more times its size, fits."""
@@ -149,13 +118,9 @@ class MemoryBlock(nn.Module):
                                   _conv(channels, channels, bias=True))  # fmt: skip
 
     def forward(self, x: Tensor, memory: DecoderMemory) -> Tensor:
-        return F.relu(self.conv(torch.cat((x, memory.before(self, x)), dim=1)) + x)
-
-    def after(self, frames: Tensor) -> Make:
-        """frames: T+1 C H W, the first one the last that was seen before."""
         first, second, third = (self.conv[n] for n in (0, 2, 4))
-        x = convolved(convolved(frames, first.weight, first.bias), second.weight, second.bias)
-        return lambda out: convolved(x, third.weight, third.bias, added=frames[1:], out=out)
+        change = convolved(torch.cat((x, memory.before(self, x)), dim=1), first.weight, first.bias)
+        return convolved(convolved(change, second.weight, second.bias), third.weight, third.bias, x)
 
 
 class Grow(nn.Module):
@@ -172,10 +137,6 @@ class Grow(nn.Module):
 
 def _conv(channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
-
-
-def _made(way: Callable[..., Tensor], x: Tensor, weight: Tensor) -> Make:
-    return lambda out: way(x, weight, out=out)
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -6,11 +6,13 @@ Its twin, which computes every score and drops the unwanted ones, is models/flas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 BLOCK = 128  # queries, and keys
+HOPPER_DIM = 128  # of a head
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,6 @@ class Tuning:
     keys: int  # at a time; divides a block
     warps: int
     stages: int  # of loads under way
-    ahead: bool = False  # scores of the next keys while those of these become weights
 
 
 HOPPER = Tuning(keys=128, warps=8, stages=3)
@@ -34,15 +35,25 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
     """The same, of `key_lists`."""
+    if _suits_hopper(q):
+        from upres.models.kernels.fused.hopper_blocks import attend_in_blocks as hopper
+
+        return hopper(q, k, v, numbers, counts)
     from upres.models.kernels.fused.blocks import attend_in_blocks as kernel
 
     return kernel(q, k, v, numbers, counts)
 
 
+def _suits_hopper(q: Tensor) -> bool:
+    """Its kernel is written for one generation of GPUs, in a language that is Triton's from one version to the next."""
+    return (q.is_cuda and torch.cuda.get_device_capability(q.device)[0] == 9 and q.element_size() == 2
+            and q.shape[-1] == HOPPER_DIM and version("triton").startswith("3.6."))  # fmt: skip
+
+
 def key_lists(mask: Tensor) -> tuple[Tensor, Tensor]:
     """For each head and block of queries the numbers of its key blocks, ascending, and how many they are; int32.
 
-    Nothing is read back from the device: what follows the numbers that count is any number.
+    Nothing is read back from the device: what follows the numbers that count is any block's number.
     """
     numbers = mask.to(torch.int8).argsort(dim=-1, descending=True, stable=True).int()
     return numbers, mask.sum(dim=-1, dtype=torch.int32)

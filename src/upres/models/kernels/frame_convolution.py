@@ -1,7 +1,7 @@
 """3x3 convolutions of single frames, and what surrounds them in a decoder: T C H W, channels last. Knows no networks.
 
-The fused ones read frames where they lie: the frame before instead of a concatenation, small frames instead of doubled
-ones; bias, sum and ReLU come before the result is first written.
+Fused, bias, sum and ReLU come before a result is first written, small frames are read instead of doubled ones, and of
+the last two convolutions nothing between them is written.
 """
 
 from __future__ import annotations
@@ -24,27 +24,15 @@ def takes(x: Tensor, *weights: Tensor) -> bool:
     return fused(x) and exact and all(w.shape[0] % CHANNELS == 0 and w.shape[1] % CHANNELS == 0 for w in weights)
 
 
-def room(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """T C H W, for any numbers, in the memory order that is read here."""
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
-def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, added: Tensor | None = None, relu: bool = True,
-              out: Tensor | None = None) -> Tensor:  # fmt: skip
-    """The convolution, zeros around each frame, plus bias, plus `added`, at least zero if `relu`.
-
-    A weight of twice the channels takes each frame and the one before it; the first of `x` is then nothing but that.
-    """
-    if takes(x, weight):
-        from upres.models.kernels.fused.frame_convolution import convolved as kernel
-
-        return kernel(x, weight, bias, added, relu, out)
-    if weight.shape[1] == 2 * x.shape[1]:
-        x = torch.cat((x[1:], x[:-1]), dim=1)
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+    """The convolution, zeros around each frame, plus bias, plus `added`, and zero where that is negative."""
+    if x.is_cuda and takes(x, weight):
+        once = (1, 1)
+        if added is None:
+            return torch.cudnn_convolution_relu(x, weight, bias, once, once, once, 1)
+        return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, once, once, once, 1)
     made = F.conv2d(x, weight, bias, padding=1)
-    made = made if added is None else made.add_(added)
-    made = made.relu_() if relu else made
-    return made if out is None else out.copy_(made)
+    return F.relu_(made if added is None else made.add_(added))
 
 
 def merged(grow: Tensor, weight: Tensor) -> Tensor:
@@ -62,17 +50,16 @@ def merged(grow: Tensor, weight: Tensor) -> Tensor:
         memory_format=torch.channels_last).unflatten(0, (four.shape[0] * 4, -1))  # fmt: skip
 
 
-def doubled(x: Tensor, weights: Tensor, *, relu: bool = False, out: Tensor | None = None) -> Tensor:
+def doubled(x: Tensor, weights: Tensor, *, relu: bool = False) -> Tensor:
     """With `merged` weights: T C H W -> (T frames) out 2H 2W."""
     if takes(x, weights[0]):
         from upres.models.kernels.fused.frame_convolution import doubled as kernel
 
-        return kernel(x, weights, relu, out)
+        return kernel(x, weights, relu)
     places = [(p, q) for p in (0, 1) for q in (0, 1)] * (len(weights) // 4)
     parts = [F.conv2d(F.pad(x, (1 - q, q, 1 - p, p)), w) for (p, q), w in zip(places, weights, strict=True)]
     made = rearrange(torch.stack(parts), "(f p q) t c h w -> (t f) c (h p) (w q)", p=2, q=2)
-    made = made.relu_() if relu else made
-    return made if out is None else out.copy_(made)
+    return F.relu_(made) if relu else made
 
 
 def last_two(x: Tensor, weight: Tensor, last: Tensor, bias: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ def _listed(weights, thresholds, numbers, counts, keys, windows, B: tl.constexpr
     least = tl.load(thresholds + head * (tl.num_programs(0) // windows) + query // windows)
     kept = (tl.load(weights + row * keys + k, mask=k < keys, other=0.0) > least).to(tl.int32)
     tl.store(numbers + row * keys + tl.cumsum(kept, axis=0) - 1, k, mask=kept != 0)
-    tl.store(counts + row, tl.sum(kept, axis=0))
+    count = tl.sum(kept, axis=0)
+    tl.store(numbers + row * keys + k, 0, mask=(k >= count) & (k < keys))  # loads that run ahead find a block there
+    tl.store(counts + row, count)
 
 
 def weighed(scores: Tensor, near: Tensor, scale: float) -> Tensor:

@@ -19,16 +19,13 @@ class Tile:
     stages: int
 
 
-TALL = Tile(256, 128, 64, 8, 3)
-WIDE = Tile(128, 256, 64, 8, 3)
-SQUARE = Tile(128, 128, 64, 8, 3)  # where a block has less shared memory than on Hopper
+SQUARE = Tile(128, 128, 64, 8, 3)
 ROWS = 1024  # pixels of a program that sums what `last_two` left
 
 
 @triton.jit
-def _convolved(x, weight, bias, added, out, last, pixels, height, width, C: tl.constexpr, N: tl.constexpr,
-               SOURCES: tl.constexpr, SIDE: tl.constexpr, GROWN: tl.constexpr, BIASED: tl.constexpr,
-               ADDED: tl.constexpr, RELU: tl.constexpr, LAST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+def _convolved(x, weight, out, last, pixels, height, width, C: tl.constexpr, N: tl.constexpr, SIDE: tl.constexpr,
+               GROWN: tl.constexpr, RELU: tl.constexpr, LAST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
                BK: tl.constexpr):  # fmt: skip
     """SIDE 2: each pixel becomes 2x2 of GROWN frames. LAST: what is written are products with `last`, in planes."""
     tiles: tl.constexpr = N // BN
@@ -48,27 +45,20 @@ def _convolved(x, weight, bias, added, out, last, pixels, height, width, C: tl.c
         down = group // 2 % 2
         right = group % 2
     chunks: tl.constexpr = C // BK
-    entries: tl.constexpr = SOURCES * C
     a = x + pixel[:, None] * C + k[None, :]
-    b = weight + (group * N + n)[None, :] * (SIDE * SIDE * entries) + k[:, None]
+    b = weight + (group * N + n)[None, :] * (SIDE * SIDE * C) + k[:, None]
     sums = tl.zeros((BM, BN), tl.float32)
-    for step in range(SIDE * SIDE * SOURCES * chunks):
-        tap, rest = step // (SOURCES * chunks), step % (SOURCES * chunks)
-        source, chunk = rest // chunks, rest % chunks
+    for step in range(SIDE * SIDE * chunks):
+        tap, chunk = step // chunks, step % chunks
         dy, dx = tap // SIDE - 1 + down, tap % SIDE - 1 + right
         seen = inside & (h + dy >= 0) & (h + dy < height) & (w + dx >= 0) & (w + dx < width)
-        offset = ((dy - source * height).to(tl.int64) * width + dx) * C + chunk * BK
-        tile = tl.load(a + offset, mask=seen[:, None], other=0.0)
-        sums = tl.dot(tile, tl.load(b + (tap * entries + rest * BK)), sums)
-    if BIASED:
-        sums += tl.load(bias + n).to(tl.float32)[None, :]
+        tile = tl.load(a + ((dy * width + dx) * C + chunk * BK), mask=seen[:, None], other=0.0)
+        sums = tl.dot(tile, tl.load(b + step * BK), sums)
     at = pixel[:, None] * N + n[None, :]
     if SIDE == 2:
         frame = pixel // width // height * GROWN + group // 4
         row = frame * (2 * height) + 2 * h + down
         at = (row * (2 * width) + 2 * w + right)[:, None] * N + n[None, :]
-    if ADDED:
-        sums += tl.load(added + at, mask=inside[:, None], other=0.0).to(tl.float32)
     if RELU:
         sums = tl.maximum(sums, 0.0)
     if LAST > 0:
@@ -98,22 +88,13 @@ def _summed(planes, bias, out, pixels, height, width, OUTPUTS: tl.constexpr, B: 
     tl.store(out + at, sums.to(out.dtype.element_ty), mask=pixel < pixels)
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None, relu: bool, out: Tensor | None,
-              tile: Tile | None = None) -> Tensor:  # fmt: skip
-    sources = weight.shape[1] // x.shape[1]
-    seen = x[sources - 1 :]
-    frames, _, height, width = seen.shape
-    made = _room((frames, len(weight), height, width), x) if out is None else out
-    _run(seen, weight, made, None, tile, bias=bias, added=added, relu=relu, sources=sources)
-    return made
-
-
-def doubled(x: Tensor, weights: Tensor, relu: bool, out: Tensor | None, tile: Tile | None = None) -> Tensor:
+def doubled(x: Tensor, weights: Tensor, relu: bool, tile: Tile | None = None) -> Tensor:
     frames, _, height, width = x.shape
     grown, outputs = len(weights) // 4, weights.shape[1]
-    made = _room((frames * grown, outputs, 2 * height, 2 * width), x) if out is None else out
-    _run(x, weights[0], made, None, tile, relu=relu, grown=grown)
-    return made
+    out = torch.empty((frames * grown, outputs, 2 * height, 2 * width), dtype=x.dtype, device=x.device,
+                      memory_format=torch.channels_last)  # fmt: skip
+    _run(x, weights[0], out, None, tile, relu, grown)
+    return out
 
 
 def last_two(x: Tensor, weight: Tensor, last: Tensor, bias: Tensor, tile: Tile | None = None) -> Tensor:
@@ -122,15 +103,15 @@ def last_two(x: Tensor, weight: Tensor, last: Tensor, bias: Tensor, tile: Tile |
     narrow = torch.zeros(len(weight), 32, dtype=x.dtype, device=x.device)
     narrow[:, : 9 * outputs] = last.permute(1, 2, 3, 0).flatten(1)  # channels, (tap output)
     planes = torch.empty(9 * outputs, pixels, dtype=x.dtype, device=x.device)
-    _run(x, weight, planes, narrow, tile, relu=True)
+    _run(x, weight, planes, narrow, tile, True)
     out = torch.empty(frames, outputs, height, width, dtype=x.dtype, device=x.device)
     _summed[(triton.cdiv(pixels, ROWS), outputs)](planes, bias, out, pixels, height, width, OUTPUTS=outputs, B=ROWS,
                                                   num_warps=4)  # fmt: skip
     return out
 
 
-def _run(x: Tensor, weight: Tensor, out: Tensor, last: Tensor | None, tile: Tile | None, *, relu: bool,
-         bias: Tensor | None = None, added: Tensor | None = None, sources: int = 1, grown: int = 1) -> None:  # fmt: skip
+def _run(x: Tensor, weight: Tensor, out: Tensor, last: Tensor | None, tile: Tile | None, relu: bool,
+         grown: int = 1) -> None:  # fmt: skip
     """Of grouped weights the first stands for all; out is dense."""
     x, weight = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight))
     frames, channels, height, width = x.shape
@@ -139,20 +120,13 @@ def _run(x: Tensor, weight: Tensor, out: Tensor, last: Tensor | None, tile: Tile
     t = _tile(x, channels, outputs) if tile is None else tile
     columns = outputs // t.outputs * (4 * grown if side == 2 else 1)
     _convolved[(triton.cdiv(pixels, t.pixels) * columns,)](
-        x, weight, weight if bias is None else bias, x if added is None else added, out, x if last is None else last,
-        pixels, height, width, C=channels, N=outputs, SOURCES=sources, SIDE=side, GROWN=grown, BIASED=bias is not None,
-        ADDED=added is not None, RELU=relu, LAST=0 if last is None else len(out), BM=t.pixels, BN=t.outputs,
-        BK=t.inputs, num_warps=t.warps, num_stages=t.stages,
+        x, weight, out, x if last is None else last, pixels, height, width, C=channels, N=outputs, SIDE=side,
+        GROWN=grown, RELU=relu, LAST=0 if last is None else len(out), BM=t.pixels, BN=t.outputs, BK=t.inputs,
+        num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
 def _tile(x: Tensor, channels: int, outputs: int) -> Tile:
-    hopper = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] >= 9
-    best = SQUARE if not hopper else WIDE if outputs % WIDE.outputs == 0 else TALL
-    wide = next(size for size in (best.outputs, 128, 64, 32, 16) if outputs % size == 0)
-    deep = next(size for size in (best.inputs, 32, 16) if channels % size == 0)
-    return Tile(best.pixels if x.is_cuda else 32, wide, deep, best.warps, best.stages)
-
-
-def _room(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    wide = next(size for size in (SQUARE.outputs, 64, 32, 16) if outputs % size == 0)
+    deep = next(size for size in (SQUARE.inputs, 32, 16) if channels % size == 0)
+    return Tile(SQUARE.pixels if x.is_cuda else 32, wide, deep, SQUARE.warps, SQUARE.stages)
