@@ -1,6 +1,6 @@
 """FlashVSR at full size with random weights: frames a second, milliseconds by part, memory over a long clip.
 
-    python -m tests.bench.flashvsr_gpu [--kernels plain fused fp8] [--size 768x1408 ...] [--frames 500] [--full] [--profile]
+    python -m tests.bench.flashvsr_gpu [--kernels plain fused fp8] [--size 768x1408 ...] [--frames 500] [--profile]
     python -m tests.bench.flashvsr_gpu --tiny          # the same with a small model, on a CPU too
 
 Needs no weights and no clips: all is made on the device. With plain kernels the first step of each size compiles the
@@ -29,7 +29,7 @@ from upres.models.flashvsr.memory import SliceMemory
 from upres.models.flashvsr.restorer import FlashVsrRestorer, compute_dtype
 from upres.models.flashvsr.stream import FIRST_FRAMES, STEP_FRAMES, Parts
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
-from upres.models.kernels import switch
+from upres.models.kernels import blocks, switch
 from upres.models.restorer import StreamSpec
 
 WARM_STEPS = 4  # not timed
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--kernels", nargs="+", default=["plain"] if DEVICE.type == "cpu" else ["fused", "fp8"])
     parser.add_argument("--full", action="store_true", help="decode with Wan's decoder")
     parser.add_argument("--profile", action="store_true", help="which kernels a step's time goes into")
+    parser.add_argument("--plain-attention", action="store_true", help="Triton's kernel on Hopper, too")
     parser.add_argument("--tiny", action="store_true", help="a small model and small frames")
     options = parser.parse_args()
     default = (["128x256"], 61) if options.tiny else (["768x1408", "1536x2688"], 500)
@@ -51,6 +52,8 @@ def main() -> None:
     frames = options.frames if options.frames is not None else default[1]
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {compute_dtype(DEVICE)}", flush=True)
+    if options.plain_attention:
+        blocks.HOPPER_DIM = 0
     with torch.inference_mode():
         restorer = build(compute_dtype(DEVICE), tiny=options.tiny, full=options.full)
         if not options.full:
@@ -156,7 +159,8 @@ def errors(restorer: FlashVsrRestorer, modes: list[str], *, tiny: bool) -> None:
 def results(restorer: FlashVsrRestorer, height: int, width: int) -> dict[str, Tensor]:
     parts, generator = restorer.parts, torch.Generator().manual_seed(3)
     config, flex = parts.dit.config, sparse_attention.flex
-    latents = torch.randn(config.latent_channels, 8, height // 8, width // 8, generator=generator).to(DEVICE, parts.dtype)
+    latents = torch.randn(config.latent_channels, 8, height // 8, width // 8, generator=generator)
+    latents = latents.to(DEVICE, parts.dtype)
     frames = (torch.rand(33, 3, height, width, generator=generator) * 2 - 1).to(DEVICE, parts.dtype)
     locality = Locality.of(height, width, 0.3, 11, DEVICE)
     memories, projected = [SliceMemory(3) for _ in range(config.layers)], LqMemory()

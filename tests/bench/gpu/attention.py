@@ -50,13 +50,16 @@ def right(device: torch.device, say: Callable[[str], None]) -> bool:
     return good
 
 
-def measured(device: torch.device) -> Iterator[dict[str, Any]]:
+def measured(device: torch.device, names: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Of these ways, or of all."""
     if device.type != "cuda":
         return
     for step, sizes in STEPS.items():
         q, k, v, mask = _given(*sizes, device)
         scores = BLOCK * BLOCK * HEADS
         for name, way in _ways(q, k, v, mask).items():
+            if names and name not in names:
+                continue
             pairs = sizes[0] * sizes[1] if name == "dense" else int(mask.sum()) / HEADS
             seconds = timed(way, device, 20).seconds
             yield {"step": step, "way": name, "seconds": seconds, "flops": 4 * DIM * scores * pairs}

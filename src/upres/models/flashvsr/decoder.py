@@ -86,22 +86,34 @@ class TinyDecoder(nn.Module):
         return out[dropped:].mul_(2).sub_(1)
 
     def _decode(self, x: Tensor, memory: DecoderMemory) -> Iterator[Tensor]:
-        """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
-        layer = self.decoder
-        fast = takes(x[:, :0], *(layer[name].weight for name in ("10", "16", "22", "24")))
+        fast = takes(x[:, :0], *(self._conv(name).weight for name in (10, 16, 22, 24)))
         if fast and not memory.merged:
-            memory.merged = tuple(merged(layer[str(n)].conv.weight, layer[str(n + 1)].weight) for n in (9, 15, 21))
-        x = convolved(convolved(x, layer["1"].weight, layer["1"].bias), layer["3"].weight)
+            memory.merged = tuple(merged(self._conv(n).weight, self._conv(n + 1).weight) for n in (9, 15, 21))
+        x = convolved(x, self._conv(1).weight, self._conv(1).bias)
+        x = convolved(x, self._conv(3).weight)
         for level, first in enumerate((5, 11, 17)):
             for number in range(first, first + MEMORY_BLOCKS):
-                x = layer[str(number)](x, memory)
-            if first == 17:
-                break
-            x = doubled(x, memory.merged[level]) if fast else layer[str(first + 5)](_doubled(layer[str(first + 4)](x)))
+                x = self.decoder[str(number)](x, memory)
+            if first < 17:
+                x = doubled(x, memory.merged[level]) if fast else self._conv(first + 5)(self._doubled(x, first + 4))
         for part in self._split(x, 2, GROWTH[-1]):  # from here on each frame stands for itself
-            whole = doubled(part, memory.merged[-1], relu=True) if fast else (
-                convolved(_doubled(layer["21"](part)), layer["22"].weight))  # fmt: skip
-            yield last_two(whole, layer["24"].weight, layer["26"].weight, layer["26"].bias)
+            if fast:
+                whole = doubled(part, memory.merged[-1], relu=True)
+            else:
+                whole = convolved(self._doubled(part, 21), self._conv(22).weight)
+            last = self._conv(26)
+            assert last.bias is not None
+            yield last_two(whole, self._conv(24).weight, last.weight, last.bias)
+
+    def _doubled(self, x: Tensor, grow: int) -> Tensor:
+        """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
+        return F.interpolate(self.decoder[str(grow)](x), scale_factor=2.0, mode="nearest")
+
+    def _conv(self, number: int) -> nn.Conv2d:
+        layer = self.decoder[str(number)]
+        conv = layer.conv if isinstance(layer, Grow) else layer
+        assert isinstance(conv, nn.Conv2d)
+        return conv
 
     def _split(self, x: Tensor, scale: int, frames: int) -> tuple[Tensor, ...]:
         """Into parts whose widest layer, `frames` frames for each of `x` and `scale` or more times its size, fits."""
@@ -118,7 +130,7 @@ class MemoryBlock(nn.Module):
                                   _conv(channels, channels, bias=True))  # fmt: skip
 
     def forward(self, x: Tensor, memory: DecoderMemory) -> Tensor:
-        first, second, third = (self.conv[n] for n in (0, 2, 4))
+        first, second, third = (part for part in self.conv if isinstance(part, nn.Conv2d))
         change = convolved(torch.cat((x, memory.before(self, x)), dim=1), first.weight, first.bias)
         return convolved(convolved(change, second.weight, second.bias), third.weight, third.bias, x)
 
@@ -137,7 +149,3 @@ class Grow(nn.Module):
 
 def _conv(channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")

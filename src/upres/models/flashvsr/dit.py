@@ -137,7 +137,7 @@ class Block(nn.Module):
         change = self.self_attn(seen, fixed.qkv, rotation, memory, locality)
         x, seen = changed_then_normed(x, change, fixed.attention_gate, self.norm3.weight, self.norm3.bias, self.eps)
         x, seen = changed_then_normed(x, self.cross_attn(seen, fixed.text), None, *fixed.ffn_norm, self.eps)
-        widened, narrow = self.ffn[0], self.ffn[2]
+        widened, narrow = (layer for layer in self.ffn if isinstance(layer, nn.Linear))
         return x, linear(linear_gelu(seen, widened.weight, widened.bias), narrow.weight, narrow.bias)
 
     def fix(self, modulation: Tensor, text: Tensor) -> Fixed:

@@ -6,6 +6,7 @@ Its twin, which computes every score and drops the unwanted ones, is models/flas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -46,8 +47,13 @@ def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Te
 
 def _suits_hopper(q: Tensor) -> bool:
     """Its kernel is written for one generation of GPUs, in a language that is Triton's from one version to the next."""
-    return (q.is_cuda and torch.cuda.get_device_capability(q.device)[0] == 9 and q.element_size() == 2
-            and q.shape[-1] == HOPPER_DIM and version("triton").startswith("3.6."))  # fmt: skip
+    suits = q.is_cuda and q.element_size() == 2 and q.shape[-1] == HOPPER_DIM
+    return suits and _triton_is_3_6() and torch.cuda.get_device_capability(q.device)[0] == 9
+
+
+@cache
+def _triton_is_3_6() -> bool:
+    return version("triton").startswith("3.6.")
 
 
 def key_lists(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,17 @@ the last two convolutions nothing between them is written.
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from upres.models.kernels.switch import fused
+
+log = logging.getLogger(__name__)
 
 CHANNELS = 16  # in and out are multiples of it, better of 64
 # what DOUBLE says for an upper (left) and a lower (right) pixel of four: which of two taps each of three falls on
@@ -26,13 +31,29 @@ def takes(x: Tensor, *weights: Tensor) -> bool:
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
     """The convolution, zeros around each frame, plus bias, plus `added`, and zero where that is negative."""
-    if x.is_cuda and takes(x, weight):
+    if x.is_cuda and takes(x, weight) and _cudnn_fuses(x.device, x.dtype):
         once = (1, 1)
         if added is None:
             return torch.cudnn_convolution_relu(x, weight, bias, once, once, once, 1)
         return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, once, once, once, 1)
     made = F.conv2d(x, weight, bias, padding=1)
     return F.relu_(made if added is None else made.add_(added))
+
+
+@cache
+def _cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
+    """Not every build of cuDNN has such a kernel for every type."""
+    x, weight = (room((CHANNELS,) * 2 + (side, side), device, dtype).zero_() for side in (8, 3))
+    try:
+        torch.cudnn_convolution_add_relu(x, weight, x, 1.0, x[0, :, 0, 0], (1, 1), (1, 1), (1, 1), 1)
+    except RuntimeError as error:
+        log.warning("cuDNN does not add and clip while it convolves %s: %s", dtype, error)
+        return False
+    return True
+
+
+def room(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
 
 
 def merged(grow: Tensor, weight: Tensor) -> Tensor:
@@ -45,9 +66,9 @@ def merged(grow: Tensor, weight: Tensor) -> Tensor:
     for pixel, places in enumerate(DOUBLE):
         taps[pixel, range(3), list(places)] = 1
     grow = rearrange(grow.float(), "(f b) c 1 1 -> f b c", b=weight.shape[1])
-    four = torch.einsum("obyx, fbc, pyq, rxs -> fprocqs", weight.float(), grow, taps, taps)
-    return four.flatten(0, 2).to(weight.dtype).flatten(0, 1).contiguous(
-        memory_format=torch.channels_last).unflatten(0, (four.shape[0] * 4, -1))  # fmt: skip
+    four = torch.einsum("obyx, fbc, pyq, rxs -> fprocqs", weight.float(), grow, taps, taps).to(weight.dtype)
+    flat = four.flatten(0, 3).contiguous(memory_format=torch.channels_last)  # so that a view of it stays dense
+    return flat.view(-1, len(weight), *flat.shape[1:])
 
 
 def doubled(x: Tensor, weights: Tensor, *, relu: bool = False) -> Tensor:

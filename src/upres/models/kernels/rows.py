@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from upres.models.kernels.fp8 import Rows, product, rounded
 from upres.models.kernels.switch import fp8, fused
+
+_kept = WeakTensorKeyDictionary()
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor | Rows:
@@ -55,8 +58,18 @@ def changed_then_normed(x: Tensor, change: Tensor | None, gate: Tensor | None, s
 
 
 def linear(x: Tensor | Rows, weight: Tensor, bias: Tensor) -> Tensor:
-    """Of 8-bit rows with the weight rounded likewise, at each use."""
-    return product(x, quantised(weight), bias) if isinstance(x, Rows) else F.linear(x, weight, bias)
+    """Of 8-bit rows with the weight rounded likewise."""
+    return product(x, kept(weight), bias) if isinstance(x, Rows) else F.linear(x, weight, bias)
+
+
+def kept(weight: Tensor) -> Rows:
+    """The weight's rows, in the order of its memory, as 8-bit floats; remembered as long as the weight is there."""
+    if weight not in _kept:
+        last = torch.channels_last_3d if weight.ndim == 5 else torch.contiguous_format
+        dense = weight.contiguous(memory_format=last)
+        _kept[weight] = quantised(dense.permute(0, 2, 3, 4, 1).flatten(1) if weight.ndim == 5 else dense)
+    rows: Rows = _kept[weight]
+    return rows
 
 
 def linear_gelu(x: Tensor | Rows, weight: Tensor, bias: Tensor) -> Tensor | Rows:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upres.models.kernels.fp8 import LARGEST, Rows, product
-from upres.models.kernels.rows import quantised
+from upres.models.kernels.rows import kept
 from upres.models.kernels.switch import fp8, fused
 
 SIDE = 3  # taps along rows, and along columns
@@ -45,7 +45,7 @@ def _by_product(x: Tensor, weight: Tensor, bias: Tensor, stride: int, factor: fl
     x = x.permute(1, 2, 3, 0)
     x = ((x * factor).clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn) if eight else x).contiguous()
     flat = weight.permute(0, 2, 3, 4, 1).flatten(1)
-    narrow = quantised(flat) if eight else None
+    narrow = kept(weight) if eight else None
     out = weight.new_empty(frames * height * width, len(weight))
     most = max(1, ROW_BYTES // (flat.shape[1] * x.element_size()))
     for start in range(0, len(out), most):

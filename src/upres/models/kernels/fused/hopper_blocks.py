@@ -90,9 +90,10 @@ def _multiply(out, stride, sees, count, row, column, scale, queries, keys, value
 
 
 @gluon.jit
-def _attend(q, k, v, numbers, counts, out, query_blocks, key_blocks, listed, stride, scale, DIM: gl.constexpr,
+def _attend(q, k, v, numbers, counts, order, out, query_blocks, key_blocks, listed, stride, scale, DIM: gl.constexpr,
             BLOCK: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
-    block, head = gl.program_id(0), gl.program_id(1)
+    head = gl.program_id(1)
+    block = gl.load(order + head * query_blocks + gl.program_id(0))
     at = head * query_blocks + block
     sees = gl.load(counts + at)
     count = gl.maximum(sees, 1)
@@ -126,9 +127,10 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: T
     """Heads of a row lie side by side; rows may have gaps of 16 bytes' multiples. bfloat16 or float16."""
     queries, heads, dim = q.shape
     out = torch.empty(queries, heads, dim, dtype=q.dtype, device=q.device)
+    order = counts.argsort(dim=-1, descending=True).int()  # a head's longest first: nobody waits for one at the end
     parts = (_described(x, rows) for x, rows in ((q, HALF), (k, BLOCK), (v, BLOCK)))
     _attend[(queries // BLOCK, heads)](
-        *parts, numbers, counts, out, queries // BLOCK, len(k) // BLOCK, numbers.shape[-1], heads * dim,
+        *parts, numbers, counts, order, out, queries // BLOCK, len(k) // BLOCK, numbers.shape[-1], heads * dim,
         dim**-0.5 * LOG2_E, DIM=dim, BLOCK=BLOCK, STAGES=STAGES, num_warps=4,
     )  # fmt: skip
     return out
