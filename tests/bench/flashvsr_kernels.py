@@ -20,7 +20,7 @@ from torch import Tensor
 from upres.models.flashvsr.locality import Choice, Locality
 from upres.models.kernels import switch
 from upres.models.kernels.choice import chosen
-from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged
+from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired
 from upres.models.kernels.unfolded import convolved as projected
 
 DEVICE = torch.device("cuda")
@@ -71,7 +71,7 @@ def convolutions() -> None:
         shown(f"{name} bias, ReLU", partial(convolved, x, weight, bias), flops, plain)
         plain = F.relu(F.conv2d(x, weight, bias, padding=1) + added)
         shown(f"{name} bias, sum, ReLU", partial(convolved, x, weight, bias, added), flops, plain)
-        shown(f"{name} concatenation", lambda x=x, y=added: torch.cat((x, y), dim=1), 0)
+        shown(f"{name} pairing", partial(paired, x, added[:1]), 0)
     tiles = [Tile(128, 128, 64, 8, 3), Tile(128, 128, 128, 8, 2), Tile(128, 128, 64, 8, 2), Tile(128, 128, 32, 8, 4)]
     x = drawn(4, 128, 384, 704).contiguous(**last_format)
     weights = merged(drawn(256, 128, 1, 1) / 128**0.5, drawn(128, 128, 3, 3) / 1152**0.5)

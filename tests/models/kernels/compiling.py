@@ -148,6 +148,8 @@ def _flashvsr() -> Iterator[tuple[str, Case]]:
         shape = {"BM": tile.pixels, "BN": tile.outputs, "BK": tile.inputs}
         constants = {"C": 128, "N": 128, "RELU": True, **shape, **sizes}
         yield label, Case(frame_convolution._convolved, pointers, constants, tile.warps, tile.stages, odd=sides)
+    yield "paired", Case(frame_convolution._paired, dict.fromkeys(("x", "before", "out"), "bf16"),
+                         {"C": 128, "BC": 128, "B": 64}, 8, odd=("pixels", "size"))  # fmt: skip
     yield "planes summed", Case(frame_convolution._summed, dict.fromkeys(("planes", "bias", "out"), "bf16"),
                                 {"OUTPUTS": 3, "B": frame_convolution.ROWS}, 4, odd=sides)  # fmt: skip
     pointers = {**dict.fromkeys(("qkv", "norm_q", "norm_k", "q", "k", "v"), "bf16"), "rotation": "fp32"}

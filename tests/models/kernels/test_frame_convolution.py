@@ -7,7 +7,7 @@ from torch import Tensor
 
 from upres.models.flashvsr.decoder import DecoderConfig, TinyDecoder
 from upres.models.kernels import switch
-from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged
+from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired
 
 CHANNELS = 16
 
@@ -33,6 +33,14 @@ def test_frames_are_convolved_with_bias_sum_and_relu() -> None:
     plain = F.conv2d(x, w, bias, padding=1)
     near(convolved(x, w, bias), F.relu(plain))
     near(convolved(x, w, bias, added), F.relu(plain + added))
+
+
+@pytest.mark.parametrize("channels", [16, 40])
+def test_each_frame_is_paired_with_the_one_before_it(fused: None, channels: int) -> None:
+    x, before = last(drawn(3, channels, 37, 19)), drawn(1, channels, 37, 19, seed=1)
+    fast = paired(x, before)
+    switch.use("plain")
+    assert torch.equal(fast, paired(x, before)) and torch.equal(fast[0, channels:], before[0])
 
 
 @pytest.mark.parametrize("grown", [1, 2])

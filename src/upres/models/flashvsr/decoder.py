@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.flashvsr.causal import laid_out
-from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, takes
+from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired, takes
 
 FRAMES = 4  # for each latent frame
 SCALE = 8
@@ -48,10 +48,10 @@ class DecoderMemory:
         return sum(x.untyped_storage().nbytes() for x in self._last.values())
 
     def before(self, block: nn.Module, x: Tensor) -> Tensor:
-        """The frames of `x`, each one later: what was remembered, and all but the last, which is remembered."""
+        """The frame before those of `x`, zeros before a clip; the last of `x` is remembered."""
         last = self._last[block] if block in self._last else torch.zeros_like(x[:1])
         self._last[block] = x[-1:].clone()
-        return torch.cat((last, x[:-1]))
+        return last
 
 
 class TinyDecoder(nn.Module):
@@ -131,7 +131,7 @@ class MemoryBlock(nn.Module):
 
     def forward(self, x: Tensor, memory: DecoderMemory) -> Tensor:
         first, second, third = (part for part in self.conv if isinstance(part, nn.Conv2d))
-        change = convolved(torch.cat((x, memory.before(self, x)), dim=1), first.weight, first.bias)
+        change = convolved(paired(x, memory.before(self, x)), first.weight, first.bias)
         return convolved(convolved(change, second.weight, second.bias), third.weight, third.bias, x)
 
 

@@ -27,15 +27,11 @@ HOPPER = Tuning(keys=128, warps=8, stages=3)
 AMPERE = Tuning(keys=64, warps=8, stages=2)
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; mask: (heads, blocks of queries,
-    blocks of keys), bool. A block of queries that may see nothing gives zeros. Only chosen blocks are read.
-    """
-    return attend_in_lists(q, k, v, *key_lists(mask))
-
-
 def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
-    """The same, of `key_lists`."""
+    """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; lists as of `key_lists`.
+
+    A block of queries that may see nothing gives zeros. Only chosen blocks are read.
+    """
     if _suits_hopper(q):
         from upres.models.kernels.fused.hopper_blocks import attend_in_blocks as hopper
 

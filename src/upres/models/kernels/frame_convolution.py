@@ -29,6 +29,15 @@ def takes(x: Tensor, *weights: Tensor) -> bool:
     return fused(x) and exact and all(w.shape[0] % CHANNELS == 0 and w.shape[1] % CHANNELS == 0 for w in weights)
 
 
+def paired(x: Tensor, before: Tensor) -> Tensor:
+    """Each frame's channels, then those of the frame before it; `before` is that of the first. T C H W -> T 2C H W."""
+    if fused(x) and x.is_contiguous(memory_format=torch.channels_last):
+        from upres.models.kernels.fused.frame_convolution import paired as kernel
+
+        return kernel(x, before)
+    return torch.cat((x, torch.cat((before, x[:-1]))), dim=1)
+
+
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
     """The convolution, zeros around each frame, plus bias, plus `added`, and zero where that is negative."""
     if x.is_cuda and takes(x, weight) and _cudnn_fuses(x.device, x.dtype):

@@ -20,6 +20,7 @@ class Tile:
 
 
 SQUARE = Tile(128, 128, 64, 8, 3)
+PAIRED = 8192  # values of a program that copies
 ROWS = 1024  # pixels of a program that sums what `last_two` left
 
 
@@ -72,6 +73,23 @@ def _convolved(x, weight, out, last, pixels, height, width, C: tl.constexpr, N: 
 
 
 @triton.jit
+def _paired(x, before, out, pixels, size, C: tl.constexpr, BC: tl.constexpr, B: tl.constexpr):
+    """size: pixels of a frame. Every frame is read once and written behind itself and its successor."""
+    pixel = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
+    c = tl.arange(0, BC)
+    own = (c < C)[None, :]
+    there = pixel < pixels
+    v = tl.load(x + pixel[:, None] * C + c[None, :], mask=there[:, None] & own)
+    at = pixel[:, None] * (2 * C) + c[None, :]
+    tl.store(out + at, v, mask=there[:, None] & own)
+    following = (pixel + size)[:, None] * (2 * C) + C + c[None, :]
+    tl.store(out + following, v, mask=(pixel + size < pixels)[:, None] & own)
+    first = (pixel < size)[:, None] & own
+    v = tl.load(before + pixel[:, None] * C + c[None, :], mask=first)
+    tl.store(out + at + C, v, mask=first)
+
+
+@triton.jit
 def _summed(planes, bias, out, pixels, height, width, OUTPUTS: tl.constexpr, B: tl.constexpr):
     """planes: (tap output) T H W, of which each tap is wanted from where it points to -> T output H W."""
     pixel = tl.program_id(0).to(tl.int64) * B + tl.arange(0, B)
@@ -86,6 +104,18 @@ def _summed(planes, bias, out, pixels, height, width, OUTPUTS: tl.constexpr, B: 
     frame, place = pixel // (height * width), pixel % (height * width)
     at = (frame * OUTPUTS + output) * (height * width) + place
     tl.store(out + at, sums.to(out.dtype.element_ty), mask=pixel < pixels)
+
+
+def paired(x: Tensor, before: Tensor) -> Tensor:
+    frames, channels, height, width = x.shape
+    before = before.contiguous(memory_format=torch.channels_last)
+    out = torch.empty((frames, 2 * channels, height, width), dtype=x.dtype, device=x.device,
+                      memory_format=torch.channels_last)  # fmt: skip
+    wide, pixels = triton.next_power_of_2(channels), frames * height * width
+    tall = max(1, PAIRED // wide)
+    _paired[(triton.cdiv(pixels, tall),)](x, before, out, pixels, height * width, C=channels, BC=wide, B=tall,
+                                          num_warps=8)  # fmt: skip
+    return out
 
 
 def doubled(x: Tensor, weights: Tensor, relu: bool, tile: Tile | None = None) -> Tensor:
