@@ -10,15 +10,15 @@ from torch import Tensor
 from upres.models.flashvsr.dit import Dit, DitConfig
 from upres.models.flashvsr.locality import Choice, Locality, neighbours
 from upres.models.flashvsr.memory import SliceMemory
-from upres.models.flashvsr.sparse_attention import masked
 from upres.models.kernels import switch
 from upres.models.kernels.blocks import key_lists
 from upres.models.kernels.choice import chosen, threshold
-from upres.models.kernels.rows import changed_then_normed
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.rows import changed_then_normed, kept, linear, linear_gelu, narrowed
 from upres.models.kernels.unfolded import convolved
 from upres.models.kernels.whole_heads import Norms, placed, window_means
 
-CONFIG = DitConfig(dim=96, layers=2, heads=3, ffn_dim=64, text_dim=32, waves=16)
+CONFIG = DitConfig(dim=96, layers=1, heads=3, ffn_dim=64, text_dim=32, waves=16)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -132,17 +132,16 @@ def test_the_fused_transformer_gives_the_same_velocity_in_a_further_step(fused: 
     torch.testing.assert_close(made, two_steps(net, torch.float32), atol=1e-4, rtol=0)
 
 
-def test_with_8_bit_products_it_stays_near(fp8: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter cannot multiply matrices of bfloat16: attention is left to its twin."""
-
-    def of_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
-        seen = torch.arange(numbers.shape[-1]) < counts[..., None]
-        mask = torch.zeros(*numbers.shape[:2], len(k) // 128).scatter_add_(2, numbers.long(), seen.float()) > 0
-        return masked(q, k, v, mask)
-
-    monkeypatch.setattr("upres.models.flashvsr.dit.attend_in_lists", of_lists)
-    net = dit(torch.bfloat16)
-    made = two_steps(net, torch.bfloat16).float()
-    switch.use("plain")
-    wanted = two_steps(net, torch.bfloat16).float()
-    assert 1e-3 < (made - wanted).norm() / wanted.norm() < 0.25
+def test_8_bit_products_take_what_was_normed_and_round_a_weight_once(fp8: None) -> None:
+    x, scale, shift = drawn(3, 32).bfloat16(), *drawn(2, 32, seed=1).bfloat16()
+    weight, bias = drawn(48, 32, seed=2).bfloat16() / 6, drawn(48, seed=3).bfloat16()
+    _, seen = changed_then_normed(x, None, None, scale, shift, 1e-6)
+    assert isinstance(seen, Rows) and kept(weight) is kept(weight)
+    wide = linear_gelu(seen, weight, bias)
+    assert isinstance(wide, Rows)
+    normed = F.layer_norm(x.float(), (32,), scale.float(), shift.float(), 1e-6)
+    wanted = F.linear(normed, weight.float(), bias.float())
+    for made, exact in ((linear(seen, weight, bias), wanted), (wide.widened(), F.gelu(wanted, approximate="tanh"))):
+        assert made.dtype == torch.bfloat16
+        assert 1e-3 < (made.float() - exact).norm() / exact.norm() < 0.15
+    assert isinstance(narrowed(x), Rows)

@@ -2,5 +2,6 @@
 
 `switch.use` decides between them; "plain" until told otherwise. The fused kernels are in Triton (folder `fused`, which
 nothing imports before they are wanted). They are held to their twins in Triton's interpreter and compile for sm_80 and
-sm_90; the benchmark holds those for Hopper alone, which no interpreter runs, to their twins on one. Knows nothing of any model.
+sm_90; that for Hopper alone, which no interpreter runs, is held to its twin by the benchmark. Knows nothing of any
+model.
 """
