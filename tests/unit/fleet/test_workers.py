@@ -137,6 +137,15 @@ def test_stopping_puts_the_running_task_back_and_it_is_finished_later(here: Loca
     assert task.state is TaskState.COMPLETED and task.attempt == 1
 
 
+def test_stopping_ends_a_keeper_that_has_only_just_been_started(fresh_settings: Settings, small_image: Path) -> None:
+    engine = LocalEngine(fresh_settings, worker="no.such.module")
+    engine.submit(spec(small_image))
+    (keeper,) = [child for child in psutil.Process().children() if child.cwd() == str(fresh_settings.data_dir)]
+    engine.stop()
+    assert not keeper.is_running()
+    engine.close()
+
+
 def test_an_idle_worker_exits_by_itself_and_the_next_task_starts_another(tmp_path: Path, small_video: Path) -> None:
     settings = make_settings(tmp_path / "data", GPU_IDLE_TIMEOUT="0")
     engine = LocalEngine(settings)
