@@ -24,8 +24,10 @@ setup: .venv/.ready ## make .venv and install Upres with its pinned dependencies
 demo: setup ## restore a clip through the MCP stdio server and make a before/after picture
 	$(BIN)/python tests/demo/demo.py
 
-test: setup check ## lint, types, house rules, docs and all tests
-	$(BIN)/python -m pytest
+# the heavy files come early in the alphabet, so that the two processes end at about the same time
+test: export OMP_NUM_THREADS = 1
+test: setup check ## lint, types, house rules, docs and all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-media: setup ## the media contract in full: clips, hostile files, killed workers, an hour in sync (about half an hour)
 	$(BIN)/python -m tests.contract --write docs/media.md

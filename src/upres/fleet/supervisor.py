@@ -134,17 +134,24 @@ class Supervisor:
         deadline = time.monotonic() + KEEPER_PATIENCE_S
         while time.monotonic() < deadline:
             kept, busy = self._kept(slot), self._busy(slot)
-            row = self._workers.get(slot.name)
-            if row is None or not (kept or busy):
+            row, living = self._workers.get(slot.name), self._own_keeper(slot)
+            if row is not None and (kept or busy):
+                living.add(row.keeper_pid if kept else row.pid)
+                if busy and row.pid not in ended and row.state != "exiting":
+                    ended.append(row.pid)
+            if not living:
                 break
-            if busy and row.pid not in ended and row.state != "exiting":
-                ended.append(row.pid)
-            for pid in {row.keeper_pid if kept else row.pid} - told:  # more than one where keepers raced for the slot
+            for pid in living - told:  # more than one where keepers raced for the slot
                 told.add(pid)
                 self._signal(pid, signum)
             self._reap()
             time.sleep(POLL_S)
         return ended
+
+    def _own_keeper(self, slot: Slot) -> set[int]:
+        """The pid of the one started here, if it lives: it may not have come as far as its lock yet."""
+        process, _ = self._started.get(slot.name, (None, 0.0))
+        return {process.pid} if process is not None and process.poll() is None else set()
 
     def _signal(self, pid: int, signum: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
