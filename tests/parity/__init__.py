@@ -42,6 +42,17 @@ KINDS: dict[str, Callable[[Recording], Sequence[Check]]] = {
 }
 
 
+NETWORKS = (networks.transformer, networks.block, networks.autoencoder)  # what can be computed elsewhere: place.py
+
+
+def is_of_a_network(path: Path) -> bool:
+    if path.suffix == ".json":
+        return False
+    recording = Recording(path)
+    found = [check for fits, check in CHECKS if fits(recording)]
+    return "kind" not in recording.config and bool(found) and found[0] in NETWORKS
+
+
 def check_file(path: Path) -> Sequence[Check]:
     """Raises NotUnderstood for a file that is no recording we know, and what our own code raises."""
     if path.suffix == ".json":

@@ -26,7 +26,7 @@ from tests.bench.gpu.timing import Ceilings, ceilings
 
 from upres.models.kernels import switch
 
-PARTS = ("ceilings", "check", "phases", "clip", "growth", "sparse")
+PARTS = ("ceilings", "check", "phases", "slices", "clip", "likeness", "growth", "sparse")
 ASPECT = 16 / 9
 GIB = 2**30
 
@@ -98,11 +98,37 @@ class Bench:
         for mode in self.modes:
             for stream in ("batch", "shot"):
                 result = clips.passed(parts, mode, stream, window, self.options.frames, height, width, self.device,
-                                      watch=True)  # fmt: skip
+                                      slice_frames=self.options.slices[0], watch=True)  # fmt: skip
                 self.results.setdefault("clip", []).append({"mode": mode, "stream": stream, **asdict(result)})
                 idle = "not watched" if result.idle is None else f"{100 * result.idle:.1f} %"
                 self.say(f"clip {mode:6}{stream:6} {result.frames / result.seconds:7.2f} frames/s, GPU idle {idle}, "
                          f"peak {result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
+
+    def slices(self) -> None:
+        """The autoencoder's time and memory by the frames it takes together; nothing else on the device."""
+        window = Window(5, 64, 96) if self.options.tiny else Window(21, padded(1080), 1920)
+        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        weights = {"encode": parts.vae.encoder, "decode": parts.vae.decoder}
+        for network in (parts.dit, *weights.values()):
+            network.to("cpu")
+        for mode in self.modes:
+            for phase, network in weights.items():
+                network.to(self.device)
+                for frames in self.options.slices:
+                    result = measured(parts, window, mode, self.device, 1, frames, (phase,))[phase]
+                    self.results.setdefault("slices", []).append(
+                        {"mode": mode, "phase": phase, "slice_frames": frames, **asdict(result)})  # fmt: skip
+                    self.say(f"slices of {frames} {mode:6}{phase:8}{result.seconds * 1e3:7.0f} ms, peak "
+                             f"{result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
+                network.to("cpu")
+
+    def likeness(self) -> None:
+        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        size = clips.Passage(5, 5, 64, 96, 4) if self.options.tiny else clips.Passage(21, 21, 1080, 1920, 8)
+        fast = [mode for mode in self.modes if mode != "plain"]
+        for mode, decibels in clips.likeness(parts, fast, size, self.device).items():
+            self.results.setdefault("likeness", []).append({"mode": mode, "db": decibels})
+            self.say(f"likeness {mode:6} {decibels:.1f} dB to plain, end to end, of 8-bit pixels")
 
     def sparse(self) -> None:
         for row in attention.measured(self.device) if "sparse" not in self.refused else ():
@@ -124,7 +150,7 @@ class Bench:
         label = f"{window.frames}x{window.height}x{window.width}"
         for mode in self.modes:
             try:
-                times = measured(parts, window, mode, self.device, rounds)
+                times = measured(parts, window, mode, self.device, rounds, self.options.slices[0])
             except torch.OutOfMemoryError:
                 self.say(f"{label} {mode}: out of memory")
                 continue
@@ -177,6 +203,8 @@ def main() -> int:
     parser.add_argument("--model", choices=("3b", "7b"), default="3b")
     parser.add_argument("--windows", type=_numbers, default=[5, 21, 45, 81], help="frames, at 1080p")
     parser.add_argument("--sizes", type=_numbers, default=[480, 720, 2160], help="short sides, of windows of 5")
+    parser.add_argument("--slices", type=_numbers, default=[8, 4, 2, 1],
+                        help="frames the autoencoder takes together; all other parts use the first number")  # fmt: skip
     parser.add_argument("--frames", type=int, default=63, help="of the clip")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=Path, help="a checkout of numz/ComfyUI-SeedVR2_VideoUpscaler")
