@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -174,3 +175,20 @@ def _turned(recording: Recording, label: str, angles: Mapping[str, Tensor | None
                 checks.append(distance(f"{label} {stream} {head}", turned, recording[f"out{label}.{stream}_{head}"],
                                        tolerance))  # fmt: skip
     return checks
+
+
+CHECKS: tuple[tuple[Callable[[Recording], bool], Callable[[Recording], Sequence[Check]]], ...] = (
+    (lambda r: {"in.vid_shape", "out.vid_sample"} <= r.names, transformer),
+    (lambda r: {"in.emb", "out.vid", "out.txt"} <= r.names, block),
+    (lambda r: "out.decoded" in r.names or "out.latent_mode" in r.names, autoencoder),
+)
+
+
+def check_elsewhere(path: Path) -> Sequence[Check]:
+    """Of what can be computed elsewhere (place.py); nothing of any other file."""
+    if path.suffix == ".json":
+        return ()
+    recording = Recording(path)
+    if {"kind", "kwargs"} & set(recording.config):
+        return ()
+    return next((check(recording) for fits, check in CHECKS if fits(recording)), ())
