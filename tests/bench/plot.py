@@ -61,8 +61,9 @@ def chart(left: int, title: str, lines: dict[str, list[Point]]) -> str:
     def at(label: str, rate: float) -> tuple[float, float]:
         return left + MARGIN + step * labels.index(label), HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * rate / top
 
+    axes = f"M{left + MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{left + WIDTH - MARGIN}"
     parts = [f'<text x="{left + WIDTH / 2}" y="20" text-anchor="middle">{title}</text>',
-             f'<path d="M{left + MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{left + WIDTH - MARGIN}" stroke="#000"/>']  # fmt: skip
+             f'<path d="{axes}" stroke="#000"/>']  # fmt: skip
     for label in labels:
         x, y = at(label, 0)
         parts.append(f'<text x="{x:.0f}" y="{y + 16:.0f}" text-anchor="middle">{label}</text>')

@@ -25,6 +25,7 @@ R = TypeVar("R")
 log = logging.getLogger("upres.models")
 
 _mode: Mode = "plain"
+_failure = ""  # of a kernel, in this process
 
 
 class KernelFailed(Exception):
@@ -63,11 +64,13 @@ def obstacle() -> str:
     if (capability := torch.cuda.get_device_capability()) < FUSED_CAPABILITY:
         needed, there = (".".join(map(str, version)) for version in (FUSED_CAPABILITY, capability))
         return f"{torch.cuda.get_device_name()} has compute capability {there}, fused ones need {needed}"
-    return "" if find_spec("triton") is not None else "Triton is not installed"
+    return _failure if find_spec("triton") is not None else "Triton is not installed"
 
 
 def give_up(why: str) -> None:
-    """Plain kernels from now on, in this process, and a line in the log."""
+    """Plain kernels from now on, in this process, and a line in the log. "auto" does not try again."""
+    global _failure
+    _failure = why
     log.error("kernels: %s; going on with plain ones, which take up to half as long again", why)
     use("plain")
 
