@@ -24,7 +24,8 @@ class TorchBench:
     """A `loop.Bench` on the slot's GPU, or on the CPU where torch sees none."""
 
     def __init__(self, settings: Settings, slot: str) -> None:
-        device = torch.device("cuda" if slot.startswith("gpu-") and torch.cuda.is_available() else "cpu")
+        on_gpu = slot.startswith("gpu-") and torch.cuda.is_available()
+        device = torch.device("cuda", 0) if on_gpu else torch.device("cpu")  # the slot's GPU is the only one it sees
         self.name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
         if settings.threads:
             torch.set_num_threads(settings.threads)
