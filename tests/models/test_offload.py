@@ -101,6 +101,14 @@ def test_a_network_that_could_not_be_fetched_is_fetched_the_next_time(parts: Par
 EXHAUSTED = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_weights_that_are_on_the_device_are_not_moved_however_it_is_named(parts: Parts, device: str) -> None:
+    owner = SeedVr2Restorer(parts, torch.device(device))
+    places = [tensor.data_ptr() for tensor in parts.vae.parameters()]
+    owner.open(StreamSpec(16, 32, 16, 32, 1, 5, "auto", "high"))
+    assert [tensor.data_ptr() for tensor in parts.vae.parameters()] == places
+
+
 class Frail:
     """A restorer whose stream runs out of memory at the given frame, as often as told; it brightens frames."""
 

@@ -89,8 +89,9 @@ def driven(owner: SeedVr2Restorer, stream: Stream, clip: ClipSize, meter: Meter)
 
 @pytest.mark.parametrize(
     ("frames", "window", "placement"),
-    [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (10, 5, Placement("phases", 32)),
-     (34, 5, Placement("blocks", 32, carried=False))],
+    [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (18, 5, Placement("phases", 32)),
+     (34, 5, Placement("blocks", 32, carried=False)), (9, 9, Placement(slice_frames=8)),
+     (9, 9, Placement(slice_frames=1)), (14, 5, Placement(slice_frames=2))],
     ids=str,
 )  # fmt: skip
 def test_each_phase_of_a_clip_takes_what_was_predicted(frames: int, window: int, placement: Placement) -> None:
@@ -117,7 +118,6 @@ def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(frames: i
                 for _ in range(3 if frames else 0):
                     meter.peak_bytes = 0
                     passage.push(torch.empty(1, *size, dtype=torch.bfloat16))
-            print(size, meter.peak_bytes/2**30, 2*part.values/2**30)
             assert meter.peak_bytes == pytest.approx(2 * part.values, rel=0.05)
             assert passage.nbytes == pytest.approx(2 * part.carried, rel=0.01)
 
@@ -133,7 +133,8 @@ def test_five_frames_of_4k_take_what_was_predicted_without_tiles(half: str) -> N
         with Meter() as meter:
             getattr(vae, half)(height, width).push(given.to(torch.bfloat16), last=True)
     assert meter.peak_bytes == pytest.approx(2 * predicted.closing, rel=0.05)
-    assert meter.peak_bytes < 62 * 2**30
+    sparing = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=False)
+    assert 2 * sparing.closing < 60 * 2**30, "as on a GPU"
 
 
 @pytest.mark.parametrize("config", [SEEDVR2_3B, SEEDVR2_7B], ids=["3B", "7B"])
