@@ -22,9 +22,10 @@ import torch
 from tests.bench.gpu import attention, clips, reference
 from tests.bench.gpu.networks import computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
-from tests.bench.gpu.timing import Ceilings, ceilings
+from tests.bench.gpu.timing import Ceilings, Timed, ceilings
 
 from upres.models.kernels import switch
+from upres.models.seedvr2.parts import Parts
 
 PARTS = ("ceilings", "check", "phases", "slices", "clip", "likeness", "growth", "sparse")
 ASPECT = 16 / 9
@@ -149,10 +150,8 @@ class Bench:
         parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         label = f"{window.frames}x{window.height}x{window.width}"
         for mode in self.modes:
-            try:
-                times = measured(parts, window, mode, self.device, rounds, self.options.slices[0])
-            except torch.OutOfMemoryError:
-                self.say(f"{label} {mode}: out of memory")
+            times = self._fitting(parts, window, mode, rounds)
+            if times is None:
                 continue
             total = sum(result.seconds for result in times.values())
             for phase, result in times.items():
@@ -168,6 +167,16 @@ class Bench:
                 print(f"{line}, peak {result.peak_bytes / GIB:.1f} GiB", flush=True)
             self.say(f"{label} {mode:6} " + ", ".join(f"{p} {t.seconds * 1e3:.0f}" for p, t in times.items())
                      + f" ms = {window.frames / total:.2f} frames/s")  # fmt: skip
+
+    def _fitting(self, parts: Parts, window: Window, mode: switch.Mode, rounds: int) -> dict[str, Timed] | None:
+        for frames in self.options.slices:
+            try:
+                return measured(parts, window, mode, self.device, rounds, frames)
+            except torch.OutOfMemoryError as error:
+                self.say(f"{window.frames}x{window.height}x{window.width} {mode}, slices of {frames}: "
+                         f"{str(error).splitlines()[0]}")  # fmt: skip
+            torch.cuda.empty_cache()
+        return None
 
     def _write(self) -> None:
         self.options.out.mkdir(parents=True, exist_ok=True)

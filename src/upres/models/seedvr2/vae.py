@@ -123,7 +123,10 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, memory: Memory) -> Tensor:
         """B 16 T H W -> B 3 4T 8H 8W; in the first slice of a clip 4T - 3 frames."""
-        return self._up(0, [self.mid_block(self.conv_in(z, memory), memory)], memory)
+        memory.rolling = memory.closing and memory.parted
+        frames = self._up(0, [self.mid_block(self.conv_in(z, memory), memory)], memory)
+        memory.rolling = False
+        return frames
 
     def _up(self, level: int, given: list[Tensor], memory: Memory) -> Tensor:
         """Depth first. given: one tensor, which is taken out, so that what has been used of it is free."""
@@ -131,11 +134,12 @@ class Decoder(nn.Module):
             out: Tensor = self.conv_out(given[0], memory, self.conv_norm_out.activate)
             return out
         closing, made = memory.closing, []
-        parts = _parts(given, max(1, memory.slice_frames >> max(0, 2 - level))) if memory.parted else deque(given)
+        whole = memory.rolling or not memory.parted
+        parts = deque(given) if whole else _parts(given, max(1, memory.slice_frames >> max(0, 2 - level)))
         given.clear()
         while parts:
             memory.closing = closing and len(parts) == 1
-            finer = [self.up_blocks[level](parts.popleft(), memory)]
+            finer = [self.up_blocks[level]([parts.popleft()], memory)]
             made.append(self._up(level + 1, finer, memory))
         return joined(made)
 
@@ -198,7 +202,9 @@ class UpBlock(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(config, *pair) for pair in pairwise(widths))
         self.upsamplers = nn.ModuleList([upsample] if upsample else [])
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, given: list[Tensor], memory: Memory) -> Tensor:
+        """given: one tensor, which is taken out: see Decoder."""
+        x = given.pop()
         for layer in (*self.resnets, *self.upsamplers):
             x = layer(x, memory)
         return x

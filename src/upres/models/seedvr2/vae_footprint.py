@@ -5,7 +5,7 @@ It follows vae.py line by line: what a caller still refers to is still there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from upres.models.seedvr2.config import TIME_SCALE, VaeConfig
@@ -52,6 +52,7 @@ def encoding(config: VaeConfig, pixels: int, slice_frames: int, *, copies: bool)
         if level < 3:
             walk.downsample(block, width, part, pixels, halves_time=level > 0)
             frames, pixels = frames // 2 if halves else frames, pixels // 4
+        walk.level_passed()
     walk.held = 0
     walk.middle(config.channels[3], frames, pixels)
     walk.conv(frames * widths[4] * pixels, widths[4], 2 * config.latent_channels, frames, pixels)
@@ -63,46 +64,65 @@ def decoding(config: VaeConfig, pixels: int, slice_frames: int, *, copies: bool)
 
     The enlargements are merged, as in a model that was loaded.
     """
-    walk = _Walk(slice_frames, copies)
+    walk = _decoded(config, pixels, slice_frames, _Walk(slice_frames, copies))
+    if not 0 < slice_frames < TIME_SCALE:
+        return walk.total()
+    last = _decoded(config, pixels, TIME_SCALE, _Walk(TIME_SCALE, copies, rolled=slice_frames))
+    return replace(walk.total(), closing=last.total().closing)
+
+
+def _decoded(config: VaeConfig, pixels: int, part_frames: int, walk: _Walk) -> _Walk:
     frames, pixels = max(1, walk.frames // TIME_SCALE), pixels // 64
     widths = [config.channels[3], *reversed(config.channels)]
     walk.conv(frames * config.latent_channels * pixels, config.latent_channels, widths[0], frames, pixels)
     walk.middle(widths[0], frames, pixels)
     for level, (entry, width) in enumerate(pairwise(widths)):
-        part = min(frames, max(1, slice_frames >> max(0, 2 - level)))
+        part = min(frames, max(1, part_frames >> max(0, 2 - level)))
         walk.held += (frames - part) * entry * pixels  # until all finer levels are through
         frames = part
-        block = frames * entry * pixels  # held by the decoder while its up block runs
         for index in range(config.resnets + 1):
-            walk.resnet(block if index else 0, entry if index == 0 else width, width, frames, pixels)
+            walk.resnet(0, entry if index == 0 else width, width, frames, pixels)
         if level < 3:
-            frames, pixels = walk.upsample(block, width, frames, pixels, doubles_time=level < 2)
+            frames, pixels = walk.upsample(0, width, frames, pixels, doubles_time=level < 2)
     walk.conv(frames * widths[4] * pixels, widths[4], RGB, frames, pixels)
-    return walk.total()
+    return walk
 
 
 class _Walk:
     """Goes from layer to layer with the frames and pixels they see; counts the most there is at once."""
 
-    def __init__(self, slice_frames: int, copies: bool) -> None:
+    def __init__(self, slice_frames: int, copies: bool, rolled: int = 0) -> None:
+        """rolled: frames that a convolution has room for, where these are fewer than a slice's; 0: for all of them."""
+        self._rolled = rolled
         self._single, self._copies = slice_frames == 0, copies
         self._parted = 0 < slice_frames < TIME_SCALE
         self.frames = 1 if self._single else max(TIME_SCALE, slice_frames)  # in a slice
         self.held = 0  # beside what the layers hold
-        self._most = self._carried = self._after_first = self._most_left = 0
+        self._most = self._most_here = self._carried = self._after_first = self._most_left = 0
+        self._levels: list[tuple[int, int]] = []  # at most, with what the level remembers; remembered of the first
+        self._carried_by: list[int] = []
 
     def total(self) -> Passing:
-        """Parts of a last slice remember as those of any other."""
-        closing = self._most + self._carried if self._parted else self._most_left + self._after_first
-        return Passing(self._most, self._carried, closing)
+        closing = self._most_left
+        if self._parted:  # a level's own parts remember as usual, finer levels are through, coarser ones saw one frame
+            self.level_passed()
+            closing = max(values - first for values, first in self._levels)
+        return Passing(self._most, self._carried, closing + self._after_first)
+
+    def level_passed(self) -> None:
+        carried = self._carried - sum(self._carried_by)
+        self._carried_by.append(carried)
+        self._levels.append((self._most_here + carried, self._after_first))
+        self._most_here = 0
 
     def conv(self, held: int, entry: int, width: int, frames: int, pixels: int) -> None:
         """Among what is held is what it is given. Besides: what it convolves, with the frames before it, and perhaps a
         copy from which that is filled; then its output."""
-        room = held + (LEAD + frames) * entry * pixels
-        self.most(room + (frames * entry * pixels if self._copies else 0))  # the frames before it are there twice
+        some = min(frames, self._rolled) if self._rolled else frames
+        room = held + (LEAD + some) * entry * pixels + (frames * width * pixels if some < frames else 0)
+        self.most(room + (some * entry * pixels if self._copies else 0))  # the frames before it are there twice
         self.remember(LEAD * entry * pixels, first=entry * pixels)
-        self.most(room + frames * width * pixels)
+        self.most(room + some * width * pixels)
 
     def resnet(self, held: int, entry: int, width: int, frames: int, pixels: int) -> None:
         held += frames * entry * pixels
@@ -135,7 +155,7 @@ class _Walk:
 
     def most(self, values: int) -> None:
         values += self.held
-        self._most = max(self._most, values)
+        self._most, self._most_here = max(self._most, values), max(self._most_here, values)
         self._most_left = max(self._most_left, values - self._after_first)
 
     def remember(self, values: int, first: int) -> None:
