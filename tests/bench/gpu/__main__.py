@@ -97,9 +97,10 @@ class Bench:
         height, width = (64, 96) if self.options.tiny else (1080, 1920)
         window = 5 if self.options.tiny else 21
         for mode in self.modes:
-            for stream in ("batch", "shot"):
+            for stream in self.options.streams:
                 result = clips.passed(parts, mode, stream, window, self.options.frames, height, width, self.device,
-                                      slice_frames=self.options.slices[0], watch=True)  # fmt: skip
+                                      slice_frames=self.options.slices[0],
+                                      watch=not self.options.unwatched)  # fmt: skip
                 self.results.setdefault("clip", []).append({"mode": mode, "stream": stream, **asdict(result)})
                 idle = "not watched" if result.idle is None else f"{100 * result.idle:.1f} %"
                 self.say(f"clip {mode:6}{stream:6} {result.frames / result.seconds:7.2f} frames/s, GPU idle {idle}, "
@@ -215,6 +216,8 @@ def main() -> int:
     parser.add_argument("--slices", type=_numbers, default=[8, 4, 2, 1],
                         help="frames the autoencoder takes together; all other parts use the first number")  # fmt: skip
     parser.add_argument("--frames", type=int, default=63, help="of the clip")
+    parser.add_argument("--streams", type=_among(("batch", "shot")), default=["batch", "shot"], help="of the clip")
+    parser.add_argument("--unwatched", action="store_true", help="the clip once less: how idle the GPU is, is not said")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=Path, help="a checkout of numz/ComfyUI-SeedVR2_VideoUpscaler")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))

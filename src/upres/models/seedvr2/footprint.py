@@ -166,7 +166,7 @@ class SeedVr2Footprint:
         tiles = self._tiles(clip, placement)
         slice_frames = placement.slice_frames if carried else min(placement.slice_frames, max(TIME_SCALE, frames - 1))
         parts = self._passing(max(tiles), 0 if frames == 1 else slice_frames)
-        two_slices = frames <= 1 + slice_frames
+        two_slices = frames <= 1 + max(TIME_SCALE, slice_frames)
         encode, decode = (
             self.value_bytes * (part.working if carried else part.closing if two_slices else part.values)
             for part in parts
