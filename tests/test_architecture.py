@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "restore.plan": {"models.limits", "restore.framing"}, "restore.framing": set(),
     "restore.memory": {"restore.plan", "models.placement", "models.seedvr2.config", "models.seedvr2.footprint"},
     "restore": {"restore.plan", "restore.framing", "restore.memory", "models.restorer", "models.limits",
-                "models.placement", "media"},
+                "models.placement", "models.kernels", "media"},
     "models": set(), "models.limits": set(),
     "models.placement": set(), "models.kernels": set(),
     "models.restorer": {"models.limits", "models.placement"},

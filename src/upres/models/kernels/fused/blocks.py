@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from upres.models.kernels.blocks import AMPERE, BLOCK, HOPPER, Tuning
+from upres.models.kernels.switch import launched
 
 LOG2_E = 1.4426950408889634
 
@@ -44,6 +45,7 @@ def _attend(q, k, v, numbers, counts, out, query_blocks, listed, stride, key_str
     tl.store(out + at, sums.to(out.dtype.element_ty))
 
 
+@launched
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor,
                      tuning: Tuning | None = None) -> Tensor:  # fmt: skip
     """Heads of a row lie side by side; rows may have gaps."""

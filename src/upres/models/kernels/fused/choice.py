@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 
 @triton.jit
 def _weighed(scores, near, scale, keys, windows, B: tl.constexpr):
@@ -31,6 +33,7 @@ def _listed(weights, thresholds, numbers, counts, keys, windows, B: tl.constexpr
     tl.store(counts + row, count)
 
 
+@launched
 def weighed(scores: Tensor, near: Tensor, scale: float) -> Tensor:
     heads, queries, keys = scores.shape
     _weighed[(queries, heads)](scores, near.view(torch.uint8), scale, keys, len(near), B=triton.next_power_of_2(keys),
@@ -38,6 +41,7 @@ def weighed(scores: Tensor, near: Tensor, scale: float) -> Tensor:
     return scores
 
 
+@launched
 def listed(weights: Tensor, thresholds: Tensor, windows: int) -> tuple[Tensor, Tensor]:
     heads, queries, keys = weights.shape
     numbers = torch.empty(heads, queries, keys, dtype=torch.int32, device=weights.device)

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -106,6 +108,7 @@ def _summed(planes, bias, out, pixels, height, width, OUTPUTS: tl.constexpr, B: 
     tl.store(out + at, sums.to(out.dtype.element_ty), mask=pixel < pixels)
 
 
+@launched
 def paired(x: Tensor, before: Tensor) -> Tensor:
     frames, channels, height, width = x.shape
     before = before.contiguous(memory_format=torch.channels_last)
@@ -118,6 +121,7 @@ def paired(x: Tensor, before: Tensor) -> Tensor:
     return out
 
 
+@launched
 def doubled(x: Tensor, weights: Tensor, relu: bool, tile: Tile | None = None) -> Tensor:
     frames, _, height, width = x.shape
     grown, outputs = len(weights) // 4, weights.shape[1]
@@ -127,6 +131,7 @@ def doubled(x: Tensor, weights: Tensor, relu: bool, tile: Tile | None = None) ->
     return out
 
 
+@launched
 def last_two(x: Tensor, weight: Tensor, last: Tensor, bias: Tensor, tile: Tile | None = None) -> Tensor:
     frames, _, height, width = x.shape
     outputs, pixels = len(last), frames * height * width

@@ -16,6 +16,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from upres.models.kernels.blocks import BLOCK
 from upres.models.kernels.fused.blocks import LOG2_E
+from upres.models.kernels.switch import launched
 
 HALF = 64  # queries of a group: what its tensor cores take at once
 STAGES = 2  # blocks of keys, and of values, under way
@@ -123,6 +124,7 @@ def _attend(q, k, v, numbers, counts, order, out, query_blocks, key_blocks, list
     ], [4, 1], [240, 24])  # fmt: skip
 
 
+@launched
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
     """Heads of a row lie side by side; rows may have gaps of 16 bytes' multiples. bfloat16 or float16."""
     queries, heads, dim = q.shape

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.switch import launched
 
 LARGEST = tl.constexpr(448.0)  # of e4m3
 
@@ -88,6 +89,7 @@ def _taken(x, rows, out, scales, stride, columns: tl.constexpr, BC: tl.constexpr
     _stored(v, out, scales, row, columns, c, FP8)
 
 
+@launched
 def modulated(x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float,
               fp8: bool, centred: bool = False) -> tuple[Tensor, Tensor | Rows]:  # fmt: skip
     """(x + change * gate, that modulated); without a change, (x, x modulated)."""
@@ -101,30 +103,35 @@ def modulated(x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tens
     return summed, _given(out, scales, x, fp8)
 
 
+@launched
 def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _gated[(len(x),)](x, change, gate.contiguous(), out, x.stride(0), change.stride(0), **_sizes(x.shape[1]))
     return out
 
 
+@launched
 def swiglu(gate: Tensor, x: Tensor, fp8: bool) -> Tensor | Rows:
     out, scales = _results(x, len(x), x.shape[1], fp8)
     _swiglu[(len(x),)](gate, x, out, scales, gate.stride(0), x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
+@launched
 def gelu(x: Tensor, fp8: bool = True) -> Tensor | Rows:
     out, scales = _results(x, len(x), x.shape[1], fp8)
     _gelu[(len(x),)](x, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
+@launched
 def quantised(x: Tensor) -> Rows:
     out, scales = _results(x, len(x), x.shape[1], True)
     _quantised[(len(x),)](x, out, scales, x.stride(0), **_sizes(x.shape[1]))
     return Rows(out, scales, x.dtype)
 
 
+@launched
 def taken(x: Tensor, rows: Tensor, fp8: bool = True) -> Tensor | Rows:
     out, scales = _results(x, len(rows), x.shape[1], fp8)
     _taken[(len(rows),)](x, rows, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 
 @triton.jit
 def _gathered(x, out, first, height, width, stride, C: tl.constexpr, BC: tl.constexpr, TAPS: tl.constexpr):
@@ -23,6 +25,7 @@ def _gathered(x, out, first, height, width, stride, C: tl.constexpr, BC: tl.cons
     tl.store(out + at[:, None] * C + c[None, :], v, mask=mask)
 
 
+@launched
 def gathered(x: Tensor, taps: int, stride: int, outputs: slice) -> Tensor:
     """x: T H W C without gaps; outputs: numbers of T' H W -> of each, (t 3 3 C)."""
     _, height, width, channels = x.shape

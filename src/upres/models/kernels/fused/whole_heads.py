@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 if TYPE_CHECKING:
     from upres.models.kernels.whole_heads import Norms
 
@@ -52,6 +54,7 @@ def _means(x, out, TOKENS: tl.constexpr, DIM: tl.constexpr):
     tl.store(out + (window * tl.num_programs(1) + head) * DIM + d, tl.sum(tile, axis=0) / TOKENS)
 
 
+@launched
 def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """head_dim: a power of two. keys and values without gaps."""
     tokens, heads, dim = keys.shape
@@ -61,6 +64,7 @@ def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Te
     return q
 
 
+@launched
 def window_means(x: Tensor, tokens: int) -> Tensor:
     """tokens and head_dim: powers of two. Without gaps."""
     count, heads, dim = x.shape
