@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--bench", choices=("paper", "torch"), default="paper")
     parser.add_argument("--full-disk", action="store_true")
-    parser.add_argument("--rounds", type=int, help="of starters (50), submits of idle (1000), steps of model (10000)")
+    parser.add_argument("--rounds", type=int, help="of starters (50), exits of idle (1000), steps of model (10000)")
     options = parser.parse_args()
     kept = True
     if options.what in ("all", "storm"):

@@ -57,6 +57,11 @@ class Supervisor:
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
         self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Their UUIDs; none where workers run on the CPU."""
+        return tuple(slot.uuid for slot in self.slots if slot.uuid)
+
     def close(self) -> None:
         """Lets go of the workers it started; they live on."""
         self._reap()

@@ -77,7 +77,6 @@ VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
 })  # fmt: skip
 NVENC: Mapping[str, str] = MappingProxyType({"h264": "h264_nvenc", "h265": "hevc_nvenc", "av1": "av1_nvenc"})
 NVENC_10_BITS = ("h265", "av1")
-NVENC_ARGUMENTS = ("-preset", "p5", "-rc", "vbr", "-b:v", "0")
 DEFAULT_CODECS: Mapping[str, str] = MappingProxyType({"webm": "vp9", "zip": "png"})  # of containers; else by bit depth
 IMAGE_FORMATS: Mapping[str, str] = MappingProxyType({"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"})
 DEEP_IMAGE_FORMATS = ("png", "tiff")
@@ -85,3 +84,12 @@ SUFFIXES: Mapping[str, str] = MappingProxyType({  # of a path -> output_format
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "mkv", ".webm": "webm", ".zip": "zip", ".png": "png",
     ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
 })  # fmt: skip
+
+
+def nvenc_writes(codec: str, bits: int) -> bool:
+    """Does any card?"""
+    return codec in NVENC and (bits == 8 or (bits == 10 and codec in NVENC_10_BITS))
+
+
+def nvenc_arguments(bits: int) -> list[str]:
+    return ["-preset", "p5", "-rc", "vbr", "-b:v", "0", "-pix_fmt", "p010le" if bits > 8 else "yuv420p"]

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from upres.errors import InvalidParameter, MediaFailed
-from upres.media.codecs import NVENC, NVENC_ARGUMENTS
+from upres.media.codecs import NVENC, nvenc_arguments
 from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import STALL_S, FfmpegProcess
 from upres.media.output import H264, Colour, Output
@@ -147,8 +147,7 @@ def _tags(colour: Colour, color_range: str) -> str:
 def codec_arguments(output: Output) -> list[str]:
     codec = output.video
     if output.nvenc:
-        pix_fmt = "p010le" if output.deep else "yuv420p"
-        return ["-c:v", NVENC[output.codec], *NVENC_ARGUMENTS, "-cq", str(output.crf), "-pix_fmt", pix_fmt]
+        return ["-c:v", NVENC[output.codec], "-cq", str(output.crf), *nvenc_arguments(output.bits)]
     crf = ["-crf", str(output.crf)] if output.crf is not None else []
     return ["-c:v", codec.encoder, *codec.arguments, *crf, *_metadata(output), "-pix_fmt", codec.pix_fmts[output.bits]]
 
