@@ -12,7 +12,7 @@ import pytest
 
 from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
 from upres.errors import InvalidParameter, MediaFailed
-from upres.media.decode import FrameReader
+from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe
 
 
@@ -67,6 +67,21 @@ def test_a_solid_colour_comes_back_by_its_tags(matrix, color_range, tmp_path):
     for rgb in ((200, 30, 60), (20, 180, 240), (255, 255, 255)):
         frames = read_all(solid(tmp_path / "a.mp4", rgb, matrix=matrix, color_range=color_range))
         assert np.abs(frames.astype(int) - rgb).max() <= 2, rgb
+
+
+@pytest.mark.parametrize("size", ["64x48", "63x47"])
+@pytest.mark.parametrize("color_range", ["tv", "pc"])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv444p12le", "gbrp10le"])
+def test_deep_samples_reach_from_black_to_white(pix_fmt, color_range, size, tmp_path):
+    """Within what the source's own levels allow: swscale's white lies 252 of 65535 too low."""
+    ends = "color=black:s=W:d=0.04,format=gbrp16le[a];color=white:s=W:d=0.04,format=gbrp16le[b];[a][b]concat"
+    to = f"zscale=matrix=709:range={ {'tv': 'limited', 'pc': 'full'}[color_range]},format=yuv444p16le,"
+    coded = f"{to}format={pix_fmt},{tags('bt709', 'bt709', color_range)}" if pix_fmt[0] == "y" else f"format={pix_fmt}"
+    graph = f"{ends.replace('W', size)},{coded}"
+    ffmpeg("-filter_complex", graph, "-c:v", "ffv1", tmp_path / "a.mkv")
+    with FrameReader(probe(tmp_path / "a.mkv"), how=Reading(deep=True)) as reader:
+        frames = np.concatenate(list(reader)).astype(int)
+    assert np.abs(frames[0]).max() <= 64 and np.abs(frames[-1] - 65535).max() <= 64, (frames[0, 0, 0], frames[-1, 0, 0])
 
 
 @pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])

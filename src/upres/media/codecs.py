@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MP4_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "dts", "alac", "flac", "opus")
+PRESETS = ("fast", "medium", "slow")
 TEXT_SUBTITLES = ("mov_text", "subrip", "ass", "ssa", "webvtt", "text")
 
 
@@ -50,6 +51,8 @@ class VideoCodec:
     worst_crf: int
     bits_a_pixel: float
     arguments: tuple[str, ...] = ()
+    speed: str = ""  # the option that trades time for size
+    speeds: tuple[str, ...] = ()  # its values: fast, medium, slow
     segment: str = "mp4"  # suffix and muxer of the intermediate files
     even: bool = True  # sides must be
     tag: str = ""  # in MP4 and MOV
@@ -59,15 +62,17 @@ class VideoCodec:
         return self.pix_fmts[max(self.pix_fmts)].startswith(("rgb", "gbr"))
 
 
+_X26 = ("veryfast", "medium", "slow")
 VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
     "h264": VideoCodec("libx264", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 18, 51, 0.3,
-                       ("-preset", "medium")),
+                       speed="-preset", speeds=_X26),
     "h265": VideoCodec("libx265", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 20, 51, 0.25,
-                       ("-preset", "medium"), tag="hvc1"),
+                       speed="-preset", speeds=_X26, tag="hvc1"),
     "av1": VideoCodec("libsvtav1", ("mp4", "mkv", "webm"), {8: "yuv420p", 10: "yuv420p10le"}, 26, 63, 0.2,
-                      ("-preset", "8")),
+                      speed="-preset", speeds=("10", "8", "5")),
     "vp9": VideoCodec("libvpx-vp9", ("webm", "mkv", "mp4"), {8: "yuv420p", 10: "yuv420p10le"}, 24, 63, 0.3,
-                      ("-b:v", "0", "-deadline", "good", "-cpu-used", "3", "-tile-columns", "2"), segment="mkv"),
+                      ("-b:v", "0", "-deadline", "good", "-tile-columns", "2"), speed="-cpu-used",
+                      speeds=("5", "3", "1"), segment="mkv"),
     "prores": VideoCodec("prores_ks", ("mov", "mkv"), {10: "yuv422p10le"}, None, 0, 3.6,
                          ("-profile:v", "3", "-vendor", "apl0"), segment="mov"),
     "ffv1": VideoCodec("ffv1", ("mkv",), {8: "gbrp", 10: "gbrp10le", 16: "gbrp16le"}, None, 0, 14.0,
@@ -91,5 +96,6 @@ def nvenc_writes(codec: str, bits: int) -> bool:
     return codec in NVENC and (bits == 8 or (bits == 10 and codec in NVENC_10_BITS))
 
 
-def nvenc_arguments(bits: int) -> list[str]:
-    return ["-preset", "p5", "-rc", "vbr", "-b:v", "0", "-pix_fmt", "p010le" if bits > 8 else "yuv420p"]
+def nvenc_arguments(bits: int, preset: str = "medium") -> list[str]:
+    speed, pix_fmt = ("p3", "p5", "p7")[PRESETS.index(preset)], "p010le" if bits > 8 else "yuv420p"
+    return ["-preset", speed, "-rc", "vbr", "-b:v", "0", "-pix_fmt", pix_fmt]

@@ -19,7 +19,7 @@ from upres.media.codecs import (
     nvenc_writes,
 )
 from upres.media.probe import MediaInfo
-from upres.tasks import TaskSpec
+from upres.tasks import Preset, TaskSpec
 
 SOUND_BYTES_PER_S = 60_000
 # of photographs, 8 bits a sample, with what ought to be kept free for them: PNG's are 1.9 (measured), at most 3
@@ -51,6 +51,7 @@ class Output:
     mastering: str = ""  # of a PQ source, in x265's spelling
     light_level: str = ""
     nvenc: bool = False
+    preset: Preset = "medium"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -167,7 +168,8 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     return Output(
         name, container, bits, crf=codec.crf if spec.crf is None else spec.crf, colour=_colour(info, codec.rgb, hdr),
         hdr=hdr, mastering=info.mastering if hdr and carried else "",
-        light_level=info.light_level if hdr and carried else "", nvenc=nvenc, warnings=tuple(warnings),
+        light_level=info.light_level if hdr and carried else "", nvenc=nvenc, preset=spec.preset,
+        warnings=tuple(warnings),
     )  # fmt: skip
 
 
