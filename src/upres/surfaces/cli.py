@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from upres.engine import Engine, LocalEngine, open_engine
 from upres.errors import InvalidSetting, UpresError
@@ -18,7 +18,11 @@ from upres.surfaces.views import TaskStatus
 from upres.tasks import ColorCorrection, Task, TaskSpec, TaskState, Tiling, VaeQuality, order
 from upres.version import __version__
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 REDRAW_S = 0.5
+MOST_COLUMNS = 10_000
 EX_FAILED, EX_USAGE, EX_INTERRUPTED = 1, 2, 130
 
 
@@ -158,7 +162,6 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
         task = verb(options.id)
         print(TaskStatus.of(task).model_dump_json(exclude_none=True, indent=2))
         return 0
-    from rich.console import Console
     from rich.table import Table
 
     queue = engine.queue()
@@ -167,24 +170,33 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
         output = task.result.output_path if task.result is not None else ""
         note = task.failure.message if task.failure is not None else output
         table.add_row(task.id, task.state, f"{task.percent}%", task.model, os.path.basename(task.spec.input_path), note)
-    Console().print(table)
+    _show(table)
     return 0
 
 
 def _models(options: argparse.Namespace, settings: Settings) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     listing = open_engine(settings).models()
     table = Table("name", "params", "precision", "size", "memory", "", "", box=None)
-    table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(model.name) for model in listing.models)
+    table.columns[0].min_width = max(len(model.name) for model in listing.models)
     for model in listing.models:
         marks = {"default": listing.default, "loaded": listing.current}
         table.add_row(model.name, model.params, model.precision, model.size, model.vram,
                       ", ".join(mark for mark, name in marks.items() if name == model.name),
                       model.desc["en"])  # fmt: skip
-    Console().print(table)
+    _show(table)
     return 0
+
+
+def _show(table: Table) -> None:
+    """A row is a line, whole however narrow the terminal is: it may go to a program or a file."""
+    from rich.console import Console
+    from rich.measure import measure_renderables
+
+    console = Console()
+    widest = measure_renderables(console, console.options.update(max_width=MOST_COLUMNS), [table]).maximum
+    Console(width=widest).print(table)
 
 
 def _download(options: argparse.Namespace, settings: Settings) -> int:
