@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "intake": {"limits", "media.probe", "media.output", "media.codecs", "media.nvenc", "restore.plan"},
     "forecast": {"catalog", "disk", "line", "media.probe", "media.output", "restore.plan", "restore.memory", "queue"},
     "pictures": {"media", "restore.plan", "pictures.values"}, "pictures.values": {"media.probe", "restore.plan"},
-    "doctor": {"engine", "catalog", "fleet", "settings"},
+    "doctor": {"engine", "catalog", "fleet", "settings", "media.nvenc"},
     "surfaces": {"engine", "forecast", "pictures.values", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
