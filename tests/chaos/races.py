@@ -28,7 +28,8 @@ def starters(rounds: int) -> bool:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as name:
             twice += not one_owner(Path(name))
-    print(f"starters: {rounds} rounds of {STARTERS} workers, {twice} with two owners, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"starters: {rounds} rounds of {STARTERS} workers, {twice} with two owners, "
+          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
     return twice == 0
 
 
@@ -55,7 +56,8 @@ def idle_exits(exits: int, lanes: int = LANES) -> bool:
     with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:  # an arena has the environment
         rounds = list(pool.map(_meet_leavers, [-(-exits // lanes)] * lanes, range(lanes)))
     submits, ran, left = (sum(column) for column in zip(*rounds, strict=True))
-    print(f"idle: {left} workers left, {submits} submits met them, {ran} ran, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"idle: {left} workers left, {submits} submits met them, {ran} ran, "
+          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
     return ran == submits
 
 
