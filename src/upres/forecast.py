@@ -43,9 +43,9 @@ class MediaFacts(BaseModel):
     codec: str = ""
     width: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=1, le=100_000)]
-    frames: Annotated[int, Field(ge=1)] = 1
-    fps: Annotated[float, Field(ge=0)] = 0.0
-    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    frames: Annotated[int, Field(ge=1, le=10**12)] = 1
+    fps: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    duration_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     bytes: int = 0
     pix_fmt: str = ""
     hdr: bool = False
