@@ -149,7 +149,8 @@ class LocalEngine:
             return self.status(known.id)
         info = looked_at(spec, self.settings.all_roots, max_s=self.settings.max_hours * 3600)
         spec, _ = with_encoder(spec, info, self.supervisor.gpus)
-        model = self._chosen(MediaFacts.of(info), spec)
+        media = MediaFacts.of(info)
+        model = self._chosen(media, spec)
         output = output_for(spec, info)
         plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
                          even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
@@ -160,7 +161,7 @@ class LocalEngine:
             update["output_path"], folder = str(path), path.parent
         price = Price(info.frames, plan.target.pixels)
         check_size(price, self.settings)
-        result_bytes = output.result_bytes(plan.frame.pixels, info.frames, info.duration_s * len(info.audio))
+        result_bytes = output.result_bytes(plan.frame.pixels, info.frames, media.duration_s * len(media.audio))
         check_disk(self._disk(folder), result_bytes, output.work_bytes(result_bytes))
         new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
                       facts=facts_of(info, plan))  # fmt: skip
