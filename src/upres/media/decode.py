@@ -195,7 +195,9 @@ def to_rgb_filter(info: MediaInfo, how: Reading = Reading()) -> str:
 
 
 def _to_deep_rgb(info: MediaInfo, matrix: str, color_range: str) -> str:
-    whole = [] if info.pix_fmt.startswith(RGB_FORMATS) else ["format=yuv444p16le"]
+    """swscale widens by a shift, which is exact for limited range alone: full range keeps its depth up to zscale."""
+    depth = 16 if color_range == "tv" else info.bit_depth
+    whole = [] if info.pix_fmt.startswith(RGB_FORMATS) else [f"format=yuv444p{'' if depth == 8 else f'{depth}le'}"]
     convert = (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
                ":dither=none")  # fmt: skip
     return ",".join([*whole, convert, "format=gbrp16le", "format=rgb48le"])
