@@ -46,7 +46,7 @@ bench: setup ## speed against a baseline run side by side: prints ratios
 bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted work; OPTIONS="--parts …"
 	$(BIN)/python -m tests.bench.gpu $(OPTIONS)
 
-chaos: setup ## kill submitters and workers at random and check that nothing is lost
+chaos: setup ## kill submitters and workers, fill the disk, race starts and exits: nothing is lost (about an hour)
 	$(BIN)/python -m tests.chaos
 
 conformance: setup ## the official MCP suite against the real server (needs npm)

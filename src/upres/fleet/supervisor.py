@@ -57,6 +57,11 @@ class Supervisor:
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
         self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Their UUIDs; none where workers run on the CPU."""
+        return tuple(slot.uuid for slot in self.slots if slot.uuid)
+
     def close(self) -> None:
         """Lets go of the workers it started; they live on."""
         self._reap()
@@ -172,11 +177,17 @@ class Supervisor:
             self._janitor.clear(self._store.requeue_orphans(slot_name, self._settings.max_attempts))
 
     def _starting(self, slot_name: str) -> bool:
+        """Is the keeper we started yet to take its lock? One that had it and is on its way out no longer looks at the
+        queue: to wait for it would leave a task that has just come to nobody."""
         process, since = self._started.get(slot_name, (None, 0.0))
         if process is None:
             return False
         status, age_s = process.poll(), time.monotonic() - since
-        return age_s < OUTDATED_S if status == EX_OUTDATED else status is None and age_s < START_GRACE_S
+        if status == EX_OUTDATED:
+            return age_s < OUTDATED_S
+        row = self._workers.get(slot_name)
+        left = row is not None and row.keeper_pid == process.pid  # it had the lock, which nobody has now
+        return status is None and age_s < START_GRACE_S and not left
 
     def _spawn(self, slot: Slot) -> subprocess.Popen[bytes]:
         log_path = self.log_path(slot)

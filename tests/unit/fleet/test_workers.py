@@ -17,6 +17,9 @@ import pytest
 from support import make_settings, make_video, workers_of
 from upres.engine import LocalEngine
 from upres.errors import GpuBusy
+from upres.queue.database import Database
+from upres.queue.store import TaskStore
+from upres.queue.workers import WorkerTable
 from upres.settings import Settings
 from upres.tasks import Task, TaskSpec, TaskState
 
@@ -192,3 +195,18 @@ def test_submits_from_many_threads_are_all_done_by_one_worker(
     ended = [fresh_engine.wait(task.id, PATIENCE_S) for task in tasks]
     assert {task.state for task in ended} == {TaskState.COMPLETED}
     assert len({task.result.output_path for task in ended if task.result is not None}) == 8
+
+
+def test_a_keeper_that_has_let_go_and_not_yet_ended_is_not_waited_for(tmp_path: Path, small_video: Path) -> None:
+    """It has looked at the queue for the last time: a task submitted now would come to nobody."""
+    engine = LocalEngine(make_settings(tmp_path / "data"))
+    slot = engine.supervisor.slots[0]
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as leaving:
+        WorkerTable(Database(engine.settings.data_dir / "upres.sqlite3")).keep(slot.name, leaving.pid)
+        engine.supervisor._started[slot.name] = (leaving, time.monotonic())
+        task = engine.submit(spec(small_video))
+        store = TaskStore(Database(engine.settings.data_dir / "upres.sqlite3"))  # looks without helping
+        until(lambda: store.get(task.id).state.finished, "the task ran")
+        assert leaving.poll() is None
+    engine.stop()
+    engine.close()
