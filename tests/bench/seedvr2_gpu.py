@@ -248,11 +248,11 @@ class Bench:
         generator = torch.Generator(self.device).manual_seed(3)
         done = 0
         while done < clip.frames:
-            if done == 0 or cut in range(done, done + clip.block):
-                small = torch.rand(1, 3, height // 8 + 64, width // 8 + 64, generator=generator, device=self.device)
-                picture = F.interpolate(small, scale_factor=8, mode="bicubic")[0].clamp(0, 1) * 2 - 1
             block = []
             for number in range(done, min(done + clip.block, clip.frames)):
+                if number in (0, cut):
+                    small = torch.rand(1, 3, height // 8 + 64, width // 8 + 64, generator=generator, device=self.device)
+                    picture = F.interpolate(small, scale_factor=8, mode="bicubic")[0].clamp(0, 1) * 2 - 1
                 x = number % 256
                 part = picture[:, x : x + height, x : x + width]
                 block.append(part + 0.05 * torch.randn(part.shape, generator=generator, device=self.device))

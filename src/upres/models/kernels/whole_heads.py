@@ -24,6 +24,8 @@ def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Te
 
     Writes keys and values, (tokens, heads, head_dim), and gives the queries, likewise.
     """
+    if 2 * rotation.shape[-1] != keys.shape[-1]:
+        raise ValueError(f"rotations of {rotation.shape[-1]} pairs do not fit heads of {keys.shape[-1]} elements")
     if fused(qkv):
         from upres.models.kernels.fused.whole_heads import placed as kernel
 
