@@ -24,8 +24,10 @@ setup: .venv/.ready ## make .venv and install Upres with its pinned dependencies
 demo: setup ## restore a clip through the MCP stdio server and make a before/after picture
 	$(BIN)/python tests/demo/demo.py
 
-test: setup check ## lint, types, house rules, docs and all tests
-	$(BIN)/python -m pytest
+# the heavy files come early in the alphabet, so that the two processes end at about the same time
+test: export OMP_NUM_THREADS = 1
+test: setup check ## lint, types, house rules, docs and all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-media: setup ## the media contract in full: clips, hostile files, killed workers, an hour in sync (about half an hour)
 	$(BIN)/python -m tests.contract --write docs/media.md
@@ -44,7 +46,7 @@ bench: setup ## speed against a baseline run side by side: prints ratios
 bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted work; OPTIONS="--parts …"
 	$(BIN)/python -m tests.bench.gpu $(OPTIONS)
 
-chaos: setup ## kill submitters and workers at random and check that nothing is lost
+chaos: setup ## kill submitters and workers, fill the disk, race starts and exits: nothing is lost (about an hour)
 	$(BIN)/python -m tests.chaos
 
 conformance: setup ## the official MCP suite against the real server (needs npm)

@@ -19,6 +19,7 @@ from upres.catalog import MODELS, Catalog, download_command
 from upres.engine import LocalEngine
 from upres.errors import UpresError
 from upres.fleet.slots import find_slots, gpu_memory
+from upres.media.nvenc import nvenc_refusal
 from upres.settings import Settings
 from upres.version import __version__
 
@@ -70,6 +71,9 @@ def _devices(settings: Settings) -> Iterator[Finding]:
         memory = gpu_memory(slot)
         used = f", {memory.used_mb} of {memory.total_mb} MB used" if slot.uuid else ""
         yield Finding("device", f"{slot.device_name}{used}")
+        if slot.uuid:
+            why = nvenc_refusal("h264", 8, slot.uuid)
+            yield Finding("nvenc", f"does not work: {why}; encoder=auto takes software" if why else "works")
     look = subprocess.run([sys.executable, "-c", TORCH_LOOK], capture_output=True, text=True, check=False,
                           stdin=subprocess.DEVNULL, timeout=LOOK_TIMEOUT_S)  # fmt: skip
     if look.returncode:

@@ -13,6 +13,7 @@ import psutil
 from upres import forecast
 from upres.catalog import Catalog
 from upres.catalog.model import Model
+from upres.disk import Disk
 from upres.errors import (
     OutputMissing,
     TaskNotCompleted,
@@ -21,13 +22,14 @@ from upres.errors import (
 )
 from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
-from upres.forecast import Forecast, Machine, MediaFacts, start_of
-from upres.intake import checked_output, facts_of, looked_at
+from upres.forecast import Forecast, Machine, MediaFacts
+from upres.intake import checked_output, facts_of, looked_at, with_encoder
 from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.line import Line, placed
 from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
-from upres.queue.store import NewTask, Price, TaskStore, Waiting
+from upres.queue.store import NewTask, Price, TaskStore
 from upres.queue.workers import WorkerTable
 from upres.restore.memory import MB, room_bytes
 from upres.restore.plan import Size, plan_clip
@@ -132,6 +134,9 @@ class LocalEngine:
         self._database = database
         self._store, self._workers = TaskStore(database), WorkerTable(database)
         self.supervisor = Supervisor(settings, self._store, self._workers, worker)
+        cores = 0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads)
+        self._line = Line(self._store, self._workers, self.catalog, self._loaded, lanes=len(self.supervisor.slots),
+                          cores=cores)  # fmt: skip
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
@@ -145,16 +150,21 @@ class LocalEngine:
         if known is not None:
             return self.status(known.id)
         info = looked_at(spec, self.settings.all_roots, max_s=self.settings.max_hours * 3600)
-        model = self._chosen(MediaFacts.of(info), spec)
+        spec, _ = with_encoder(spec, info, self.supervisor.gpus)
+        media = MediaFacts.of(info)
+        model = self._chosen(media, spec)
         output = output_for(spec, info)
         plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
                          even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
         update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind}
+        folder = self.settings.output_dir
         if spec.output_path is not None:
-            update["output_path"] = str(checked_output(spec, info, self.settings.all_roots))
+            path = checked_output(spec, info, self.settings.all_roots)
+            update["output_path"], folder = str(path), path.parent
         price = Price(info.frames, plan.target.pixels)
         check_size(price, self.settings)
-        check_disk(output.disk_bytes(plan.frame.pixels, info.frames, info.duration_s), info.kind, self.settings)
+        result_bytes = output.result_bytes(plan.frame.pixels, info.frames, media.duration_s * len(media.audio))
+        check_disk(self._disk(folder), result_bytes, output.work_bytes(result_bytes))
         new = NewTask(spec.model_copy(update=update), info.kind, model.name, price.frames, price.pixels, key, priority,
                       facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)
@@ -171,10 +181,15 @@ class LocalEngine:
         return MediaFacts.of(looked_at(TaskSpec(input_path=path), self.settings.all_roots))
 
     def plan(self, spec: TaskSpec) -> Forecast:
-        return self.plan_for(MediaFacts.of(looked_at(spec, self.settings.all_roots)), spec)
+        info = looked_at(spec, self.settings.all_roots, max_s=self.settings.max_hours * 3600)
+        if spec.output_path is not None:
+            checked_output(spec, info, self.settings.all_roots)
+        return self.plan_for(MediaFacts.of(info), spec)
 
     def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
-        return forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine())
+        spec, note = with_encoder(spec, media.info(), self.supervisor.gpus)
+        found = forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine(spec))
+        return found.model_copy(update={"warnings": (*found.warnings, note)}) if note else found
 
     def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
         from upres.pictures.verbs import cut_for_preview, preview_frames
@@ -211,8 +226,8 @@ class LocalEngine:
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
         task = self._store.get(task_id)
-        place = self._places().get(task_id) if not task.state.finished else None
-        return task if place is None else task.model_copy(update=place)
+        place = self._line.places().get(task_id) if not task.state.finished else None
+        return placed(task, place)
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -255,14 +270,13 @@ class LocalEngine:
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         self.supervisor.ensure()
         found = self._store.page(states, page, page_size)
-        places = self._places()
-        return found.model_copy(update={"tasks": tuple(task.model_copy(update=places.get(task.id, {}))
-                                                       for task in found.tasks)})  # fmt: skip
+        places = self._line.places()
+        return found.model_copy(update={"tasks": tuple(placed(task, places.get(task.id)) for task in found.tasks)})
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        places, totals = self._places(), self._store.totals()
-        line = [task.model_copy(update=places.get(task.id, {})) for task in self._store.unfinished()]
+        places, totals = self._line.places(), self._store.totals()
+        line = [placed(task, places.get(task.id)) for task in self._store.unfinished()]
         times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
@@ -329,56 +343,29 @@ class LocalEngine:
         """The machine is looked at only for who leaves the choice to us."""
         if spec.dit_model != forecast.AUTO:
             return self.catalog.find(spec.dit_model)
-        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine())[0]
+        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine(spec))[0]
 
-    def _machine(self) -> Machine:
+    def _disk(self, folder: Path) -> Disk:
+        return Disk.of(folder, self.settings.work_dir, self.settings.disk_reserve_mb * 1_000_000)
+
+    def _machine(self, spec: TaskSpec) -> Machine:
         slot, folder = self.supervisor.slots[0], self.settings.output_dir
-        while not folder.exists():
-            folder = folder.parent
+        if spec.output_path is not None:
+            folder = Path(spec.output_path).expanduser().absolute().parent
         on_gpu = bool(slot.uuid)
         memory_mb = gpu_memory(slot).total_mb if on_gpu else psutil.virtual_memory().total // MB
         return Machine(
             device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
             room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
-            free_bytes=shutil.disk_usage(folder).free, reserve_bytes=self.settings.disk_reserve_mb * MB,
-            longest_s=self.settings.auto_longest_s, queue_s=self._line_s(), cores=cpu_cores(self.settings.threads),
-            loaded=self._loaded(),
+            disk=self._disk(folder), longest_s=self.settings.auto_longest_s,
+            queue_s=max((place.estimated_wait_s for place in self._line.places().values()), default=0.0),
+            cores=cpu_cores(self.settings.threads), loaded=self._loaded(),
         )  # fmt: skip
 
     def _loaded(self) -> str | None:
+        """The model of a living worker."""
         row = self.supervisor.alive(self.supervisor.slots[0])
         return row.model if row is not None else None
-
-    def _line_s(self) -> float:
-        """Until all that is there now is done."""
-        return max((float(str(place["estimated_wait_s"])) for place in self._places().values()), default=0.0)
-
-    def _places(self) -> dict[str, dict[str, object]]:
-        """Of every unfinished task its position and the time until it is done, in seconds."""
-        places: dict[str, dict[str, object]] = {}
-        rates: dict[tuple[str, Price], float] = {}
-        lanes, ahead_s, line = len(self.supervisor.slots), 0.0, self._store.line()
-        loaded = self._loaded() if line else None
-        for position, waiting in enumerate(line, start=1):
-            ahead_s += self._remaining_s(waiting, rates, loaded) / lanes
-            loaded = waiting.model
-            places[waiting.id] = {"queue_position": position, "estimated_wait_s": ahead_s}
-        return places
-
-    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float], loaded: str | None) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model (asked for once).
-
-        `loaded`: the model that is on the device when its turn comes.
-        """
-        left = waiting.price.frames - waiting.progress.frames_done
-        if waiting.progress.fps > 0:
-            return left / waiting.progress.fps
-        kind = (waiting.model, waiting.price)
-        if kind not in rates:
-            measured = self._workers.pixels_per_s(*kind)
-            cores = 0 if self.supervisor.slots[0].uuid else cpu_cores(self.settings.threads)
-            rates[kind] = measured if measured is not None else self.catalog.expected_pixels_per_s(waiting.model, cores)
-        return start_of(self.catalog.known(waiting.model), loaded) + left * waiting.price.pixels / rates[kind]
 
 
 def open_engine(settings: Settings) -> Engine:

@@ -6,27 +6,28 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from upres.catalog import Catalog
 from upres.catalog.model import Model
-from upres.media.probe import MediaInfo
+from upres.disk import Disk
+from upres.line import start_of
+from upres.media.output import LIKELY_SHARE, output_for
+from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
 from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.tasks import MediaKind, TaskSpec
 
 AUTO = "auto"
-START_S = 5.0  # of a worker: torch on two cores that others use too; a quarter of it on an idle machine
-LOAD_GB_PER_S = 1.0  # of weights, from a disk to a device
 # How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
 # Cards differ tenfold, and a CPU's cores are rarely all ours.
 FASTER, SLOWER = 3.0, 12.0
 SPREAD = 1.25  # and from measured ones: other content, other load
-# H.264, CRF 18, bits per output pixel: 0.10 to 0.25 on restored film; PNG: bytes per pixel of photographs
-VIDEO_BITS_PER_PIXEL, IMAGE_BYTES_PER_PIXEL = 0.2, 1.9
+ASPECT = r"^[1-9]\d{0,5}(/[1-9]\d{0,5})?$"
 PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
 LAST_RESORT = "compact"  # its architecture: invents nothing, and restores little
 OVERSHARP = "Sharp"  # invents more than it restores: only for who asks for it
@@ -44,9 +45,9 @@ class MediaFacts(BaseModel):
     codec: str = ""
     width: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=1, le=100_000)]
-    frames: Annotated[int, Field(ge=1)] = 1
-    fps: Annotated[float, Field(ge=0)] = 0.0
-    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    frames: Annotated[int, Field(ge=1, le=10**12)] = 1
+    fps: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    duration_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     bytes: int = 0
     pix_fmt: str = ""
     hdr: bool = False
@@ -54,6 +55,10 @@ class MediaFacts(BaseModel):
     variable_frame_rate: bool = False
     has_alpha: bool = False
     rotation: int = 0
+    sample_aspect: Annotated[str, Field(pattern=ASPECT)] = "1"  # a pixel's width by its height
+    bit_depth: Annotated[int, Field(ge=1, le=32)] = 8
+    foreign_profile: bool = False  # an image's colours are not sRGB's
+    damage: str = ""  # what is wrong with it
     audio: tuple[str, ...] = ()
     subtitles: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -65,7 +70,21 @@ class MediaFacts(BaseModel):
             height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
             duration_s=round(info.duration_s, 3), bytes=info.path.stat().st_size, pix_fmt=info.pix_fmt, hdr=info.hdr,
             interlaced=info.interlaced, variable_frame_rate=info.variable_frame_rate, has_alpha=info.has_alpha,
-            rotation=info.rotation, audio=info.audio, subtitles=info.subtitles, warnings=info.warnings,
+            rotation=info.rotation, sample_aspect=str(info.sample_aspect), bit_depth=info.bit_depth,
+            foreign_profile=info.foreign_profile, damage=info.damage,
+            audio=info.audio, subtitles=info.subtitles, warnings=info.warnings,
+        )  # fmt: skip
+
+    def info(self) -> MediaInfo:
+        """As far as these facts go: enough for sizes and for what can be written."""
+        return MediaInfo(
+            path=Path(self.file), kind=self.kind, format=self.format, codec=self.codec, width=self.width,
+            height=self.height, frames=self.frames, fps=Fraction(self.fps), duration_s=self.duration_s,
+            sample_aspect=Fraction(self.sample_aspect), rotation=self.rotation, pix_fmt=self.pix_fmt,
+            bit_depth=self.bit_depth, has_alpha=self.has_alpha, interlaced=self.interlaced,
+            variable_frame_rate=self.variable_frame_rate, transfer=HDR_TRANSFERS[0] if self.hdr else None,
+            audio=self.audio, subtitles=self.subtitles, warnings=self.warnings, damage=self.damage,
+            foreign_profile=self.foreign_profile,
         )  # fmt: skip
 
 
@@ -142,8 +161,7 @@ class Machine:
     on_gpu: bool
     memory_mb: int  # of the GPU, or the machine
     room_bytes: int  # of that, for tensors
-    free_bytes: int
-    reserve_bytes: int
+    disk: Disk
     queue_s: float
     longest_s: float  # for which "auto" takes the better of two models
     cores: int = 1  # of the CPU, that a worker may use
@@ -154,19 +172,23 @@ Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels 
 
 
 def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
-    """Raises InvalidParameter, ModelNotFound, UnsupportedMedia."""
+    """Raises InvalidInput, InvalidParameter, ModelNotFound, UnsupportedMedia."""
+    output = output_for(spec, media.info())
     model, reason = choose(media, spec, catalog, rates, machine)
     plan = plan_for(media, spec, model)
     work = duration(model, plan, rates, machine)
-    size, (memory, window) = output_bytes(media, plan), memory_of(model, spec, plan, machine)
+    most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
+    needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)
+    memory, window = memory_of(model, spec, plan, machine)
     return Forecast(
         summary=_summary(media, plan, model, work, size, machine), media=media,
-        model=model.name, model_reason=reason, width=plan.target.width,
-        height=plan.target.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
+        model=model.name, model_reason=reason, width=plan.frame.width,
+        height=plan.frame.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
         device=machine.device, memory=memory, work=work,
-        queue_s=machine.queue_s, output_bytes=size, disk_bytes=2 * size, free_bytes=machine.free_bytes,
+        queue_s=machine.queue_s, output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
         options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
-        warnings=tuple(_warnings(media, plan, model, memory, work, 2 * size, machine)),
+        warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
+                  *filter(None, [machine.disk.shortage(*needs)])),
     )  # fmt: skip
 
 
@@ -213,7 +235,10 @@ def _candidates(
 
 
 def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
-    return plan_clip(Size(media.height, media.width), media.frames, media.kind, spec, model.limits)
+    """The very plan the worker will make. Raises what `forecast` raises."""
+    info = media.info()
+    return plan_clip(Size(media.height, media.width), media.frames, media.kind, spec, model.limits,
+                     even=output_for(spec, info).even, sample_aspect=info.sample_aspect)  # fmt: skip
 
 
 def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
@@ -228,16 +253,6 @@ def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Durati
     times = [work / rate for rate in measured]
     basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
     return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
-
-
-def start_of(model: Model, loaded: str | None) -> float:
-    """Seconds until the first frame can be worked on."""
-    return 0.0 if loaded == model.name else START_S + gigabytes(model.size) / LOAD_GB_PER_S
-
-
-def gigabytes(size: str) -> float:
-    """Of a size as the catalogue writes it: `16GB`, `0.3MB`."""
-    return float(size[:-2]) / (1000 if size.endswith("MB") else 1)
 
 
 def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
@@ -268,14 +283,6 @@ def _too_large(model: Model, memory: Memory) -> str:
     return f"{model.name} needs about {memory.needs_mb} MB, there is room for {memory.room_mb} MB"
 
 
-def output_bytes(media: MediaFacts, plan: Plan) -> int:
-    pixels = plan.frames * plan.target.pixels
-    if media.kind == "image":
-        return round(pixels * IMAGE_BYTES_PER_PIXEL)
-    sound = round(media.duration_s * 24_000) * len(media.audio)  # 192 kbit/s
-    return round(pixels * VIDEO_BITS_PER_PIXEL / 8) + sound
-
-
 def in_words(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h`: as exact as an estimate deserves."""
     if seconds < 90:
@@ -300,7 +307,7 @@ def _quality(model: Model) -> tuple[float, int]:
 
 
 def _summary(media: MediaFacts, plan: Plan, model: Model, work: Duration, size: int, machine: Machine) -> str:
-    what = str(plan.target) if media.kind == "image" else f"{plan.frames} frames of {plan.target}"
+    what = str(plan.frame) if media.kind == "image" else f"{plan.frames} frames of {plan.frame}"
     queue = f", after about {in_words(machine.queue_s)} in the queue" if machine.queue_s else ""
     return (f"{what} with {model.name}: about {in_words(work.likely_s)} ({in_words(work.low_s)} to "
             f"{in_words(work.high_s)}, {work.basis}){queue}; a file of about {size / 1e6:.3g} MB")  # fmt: skip
@@ -313,9 +320,9 @@ def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machi
 
 
 def _warnings(
-    media: MediaFacts, plan: Plan, model: Model, memory: Memory, work: Duration, disk: int, machine: Machine
+    media: MediaFacts, plan: Plan, model: Model, memory: Memory, work: Duration
 ) -> list[str]:
-    found = list(media.warnings)
+    found = []
     scale = Fraction(plan.target.height, media.height)
     if scale < 1:
         found.append(f"the result, {plan.target}, is smaller than the file, {media.width}x{media.height}")
@@ -325,7 +332,4 @@ def _warnings(
         found.append("; ".join(part for part in (_too_large(model, memory), memory.remedy) if part))
     if work.likely_s > SLOW_S:
         found.append(f"this takes about {in_words(work.likely_s)}; a smaller resolution or model is faster")
-    if disk + machine.reserve_bytes > machine.free_bytes:
-        found.append(f"about {disk // 10**6} MB are needed beside the reserve of {machine.reserve_bytes // 2**20} MB, "
-                     f"{machine.free_bytes // 10**6} MB are free")  # fmt: skip
     return found

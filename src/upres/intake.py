@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from upres.errors import FileMissing, InvalidParameter, UnsupportedMedia
 from upres.limits import beneath
+from upres.media.codecs import nvenc_writes
+from upres.media.nvenc import nvenc_refusal
+from upres.media.output import Output, output_for
 from upres.media.probe import MAX_S, MediaInfo, probe
 from upres.restore.plan import Plan
 from upres.tasks import Facts, TaskSpec
@@ -39,11 +43,35 @@ def _near(path: Path) -> str:
     return f"did you mean {', '.join(alike)}?" if alike else "give a path on the machine that runs Upres"
 
 
+def with_encoder(spec: TaskSpec, info: MediaInfo, devices: Iterable[str]) -> tuple[TaskSpec, str]:
+    """The order with `auto` decided by one frame on each of `devices` (GPUs' UUIDs), and why it is not NVENC.
+
+    Raises InvalidParameter where NVENC was asked for and does not work, and what `output_for` raises.
+    """
+    if spec.encoder == "software" or info.kind == "image":
+        return spec, ""
+    output = output_for(spec, info)
+    why = _nvenc_refusal(output, tuple(devices))
+    if why and spec.encoder == "nvenc":
+        raise InvalidParameter(f"encoder=nvenc does not work here: {why}",
+                               remedy="use encoder=software, or auto: NVENC only where it works")  # fmt: skip
+    chosen = "software" if why else "nvenc"
+    return spec.model_copy(update={"encoder": chosen}), f"written by a software encoder: {why}" if why else ""
+
+
+def _nvenc_refusal(output: Output, devices: tuple[str, ...]) -> str:
+    if not nvenc_writes(output.codec, output.bits):
+        return f"no NVENC writes {output.codec} of {output.bits} bits"
+    if not devices:
+        return "tasks run on the CPU"
+    return next(filter(None, (nvenc_refusal(output.codec, output.bits, device) for device in devices)), "")
+
+
 def facts_of(info: MediaInfo, plan: Plan) -> Facts:
     return Facts(
         width=info.width, height=info.height, fps=float(info.fps), duration_s=info.duration_s,
         size_bytes=info.path.stat().st_size, prepared_width=plan.source.width, prepared_height=plan.source.height,
-        output_width=plan.target.width, output_height=plan.target.height,
+        output_width=plan.frame.width, output_height=plan.frame.height,
     )  # fmt: skip
 
 

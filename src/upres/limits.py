@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
+from upres.disk import Disk
 from upres.errors import DiskFull, FileMissing, InvalidInput, InvalidParameter, PathRefused, TaskTooLarge
 from upres.queue.store import Price
 from upres.settings import Settings
-from upres.tasks import MediaKind
 
 KEY_LENGTH = 200
 MOST_PRIORITY = 100
@@ -69,19 +68,9 @@ def check_size(price: Price, settings: Settings) -> None:
         )  # fmt: skip
 
 
-def check_disk(result_bytes: int, kind: MediaKind, settings: Settings) -> None:
-    """Raises DiskFull if the result would eat into the reserve. Before a video is published, it is in the work folder
-    twice: in segments, and joined.
-    """
-    needs = {settings.output_dir: result_bytes}
-    if kind == "video":
-        needs[settings.work_dir] = 2 * result_bytes
-    for folder, need_bytes in needs.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        free_mb, need_mb = shutil.disk_usage(folder).free / 1e6, need_bytes / 1e6
-        if free_mb - need_mb < settings.disk_reserve_mb:
-            raise DiskFull(
-                f"{free_mb:.0f} MB are free in {folder.name}, this result needs about {need_mb:.0f} MB there and the "
-                f"reserve is {settings.disk_reserve_mb} MB", remedy="free space, choose a smaller size or a codec that "
-                "needs less, or set OUTPUT_FOLDER, UPRES_WORK_FOLDER or UPRES_DISK_RESERVE",
-            )  # fmt: skip
+def check_disk(disk: Disk, result_bytes: int, work_bytes: int) -> None:
+    """Raises DiskFull if the result, or its pieces before it is published, would eat into the reserve."""
+    lacking = disk.shortage(result_bytes, work_bytes)
+    if lacking:
+        raise DiskFull(lacking, remedy="free space, choose a smaller size or a codec that needs less, or set "
+                       "OUTPUT_FOLDER, UPRES_WORK_FOLDER or UPRES_DISK_RESERVE")  # fmt: skip

@@ -221,8 +221,9 @@ SETTINGS: tuple[Setting, ...] = (
             "longest estimate for which dit_model=auto takes the better of two models, seconds"),
     Setting("threads", "UPRES_THREADS", _number_from(0, int), _fixed(0), "0",
             "CPU threads of a worker; 0 lets it use every core"),
-    Setting("kernels", "UPRES_KERNELS", _one_of("plain", "fused", "fp8"), _fixed("plain"), "plain",
-            "on a GPU: `fused` passes in Triton, or `fp8` with 8-bit products besides; neither has run on one yet"),
+    Setting("kernels", "UPRES_KERNELS", _one_of("auto", "plain", "fused", "fp8"), _fixed("auto"), "auto",
+            "on a GPU: `fused` passes in Triton, `fp8` with 8-bit products besides (not judged on published weights), "
+            "or `plain`; auto is fused where the GPU and Triton allow"),
     Setting("work_dir", "UPRES_WORK_FOLDER", _path, _under("work"), "<data>/work",
             "where finished pieces of running tasks are kept"),
     Setting("segment_frames", "UPRES_SEGMENT_FRAMES", _number_from(1, int), _fixed(120), "120",

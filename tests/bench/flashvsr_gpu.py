@@ -1,9 +1,10 @@
 """FlashVSR at full size with random weights: frames a second, milliseconds by part, memory over a long clip.
 
-    python -m tests.bench.flashvsr_gpu [--size 768x1408 ...] [--frames 500] [--full]
+    python -m tests.bench.flashvsr_gpu [--kernels plain fused fp8] [--size 768x1408 ...] [--frames 500] [--profile]
     python -m tests.bench.flashvsr_gpu --tiny          # the same with a small model, on a CPU too
 
-Needs no weights and no clips: all is made on the device. The first step of each size compiles the attention.
+Needs no weights and no clips: all is made on the device. With plain kernels the first step of each size compiles the
+attention. `python -m tests.bench.flashvsr_kernels` looks at single kernels.
 """
 
 from __future__ import annotations
@@ -15,24 +16,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tests.flashvsr_tiny import DIT, LQ, TINY, WAN
 from torch import Tensor, nn
 
+from upres.models.flashvsr import sparse_attention
 from upres.models.flashvsr.causal import lay_out_weights
 from upres.models.flashvsr.decoder import DecoderConfig, TinyDecoder
-from upres.models.flashvsr.dit import Dit, DitConfig, window_means
-from upres.models.flashvsr.locality import Choice, Locality
-from upres.models.flashvsr.lq_projection import LqConfig, LqProjection
+from upres.models.flashvsr.dit import Dit, DitConfig
+from upres.models.flashvsr.locality import Locality
+from upres.models.flashvsr.lq_projection import LqConfig, LqMemory, LqProjection
 from upres.models.flashvsr.memory import SliceMemory
 from upres.models.flashvsr.restorer import FlashVsrRestorer, compute_dtype
-from upres.models.flashvsr.sparse_attention import attend, masked
-from upres.models.flashvsr.stream import FIRST_FRAMES, FIRST_LATENTS, STEP_FRAMES, Parts
+from upres.models.flashvsr.stream import FIRST_FRAMES, STEP_FRAMES, Parts
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
-from upres.models.flashvsr.windows import TOKENS
+from upres.models.kernels import blocks, switch
 from upres.models.restorer import StreamSpec
 
-ROUNDS = 20  # of a kernel; the median counts
 WARM_STEPS = 4  # not timed
 PROMPT_LENGTH = 512
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,21 +41,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="FlashVSR's speed and memory on this device")
     parser.add_argument("--size", nargs="+", default=None, help="height x width, multiples of 128")
     parser.add_argument("--frames", type=int, default=None, help="of the clip whose memory is watched")
+    parser.add_argument("--kernels", nargs="+", default=["plain"] if DEVICE.type == "cpu" else ["fused", "fp8"])
     parser.add_argument("--full", action="store_true", help="decode with Wan's decoder")
+    parser.add_argument("--profile", action="store_true", help="which kernels a step's time goes into")
+    parser.add_argument("--plain-attention", action="store_true", help="Triton's kernel on Hopper, too")
     parser.add_argument("--tiny", action="store_true", help="a small model and small frames")
     options = parser.parse_args()
     default = (["128x256"], 61) if options.tiny else (["768x1408", "1536x2688"], 500)
     sizes = options.size if options.size is not None else default[0]
     frames = options.frames if options.frames is not None else default[1]
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}, {compute_dtype(DEVICE)}")
+    print(f"{name}, torch {torch.__version__}, {compute_dtype(DEVICE)}", flush=True)
+    if options.plain_attention:
+        blocks.HOPPER_DIM = 0
     with torch.inference_mode():
         restorer = build(compute_dtype(DEVICE), tiny=options.tiny, full=options.full)
-        for size in sizes:
-            height, width = map(int, size.split("x"))
-            for section in (speed, attention, choosing):
-                section(restorer, height, width, frames)
-        error(restorer, *map(int, sizes[0].split("x")), tiny=options.tiny)
+        if not options.full:
+            errors(restorer, options.kernels, tiny=options.tiny)
+        for mode in options.kernels:
+            switch.use(mode)
+            for size in sizes:
+                speed(restorer, mode, *map(int, size.split("x")), frames, options.profile)
 
 
 def build(dtype: torch.dtype, *, tiny: bool, full: bool) -> FlashVsrRestorer:
@@ -85,7 +90,7 @@ def spec(height: int, width: int) -> StreamSpec:
     return StreamSpec(height, width, height, width, 0, 5, "off", "high")
 
 
-def speed(restorer: FlashVsrRestorer, height: int, width: int, frames: int) -> None:
+def speed(restorer: FlashVsrRestorer, mode: str, height: int, width: int, frames: int, profiled: bool) -> None:
     stream, parts = restorer.open(spec(height, width)), restorer.parts
     watches = {name: Watch(net) for name, net in (("projection", parts.projection), ("transformer", parts.dit),
                                                   ("decoder", parts.decoder))}  # fmt: skip
@@ -94,7 +99,7 @@ def speed(restorer: FlashVsrRestorer, height: int, width: int, frames: int) -> N
     for _ in range((FIRST_FRAMES + 4) // STEP_FRAMES + 1 + WARM_STEPS):
         drain(stream.push(block))
     synchronise()
-    print(f"\n{height}x{width}: first steps, with what is compiled: {time.perf_counter() - start:.1f} s")
+    print(f"\n{mode} {height}x{width}: first steps, with what is compiled: {time.perf_counter() - start:.1f} s")
     for watch in watches.values():
         watch.clear()
     peaks, done, start = [], 0, time.perf_counter()
@@ -110,60 +115,67 @@ def speed(restorer: FlashVsrRestorer, height: int, width: int, frames: int) -> N
         print(f"  {name:12} {watch.median():8.2f} ms a step")
         watch.remove()
     print(f"  peak memory, GiB, each 100 frames: {' '.join(f'{x / 2**30:.2f}' for x in peaks)}")
-    print(f"  remembered by the transformer: {sum(m.nbytes for m in stream.slices) / 2**30:.2f} GiB")
+    print(f"  remembered by the transformer: {sum(m.nbytes for m in stream.slices) / 2**30:.2f} GiB", flush=True)
+    if profiled and DEVICE.type == "cuda":
+        kernels(lambda: drain(stream.push(block)))
 
 
-def attention(restorer: FlashVsrRestorer, height: int, width: int, frames: int) -> None:
-    """One layer of a later step: one time slice of queries, four of keys."""
-    locality = Locality.of(height, width, 2.0, 11, DEVICE)
-    q, k, v = tokens(restorer, locality, 1), tokens(restorer, locality, 4), tokens(restorer, locality, 4)
-    mask = Choice()(window_means(q), window_means(k), locality.near, locality.top)
-    sparse = timed(lambda: attend(q, k, v, mask))
-    dense = timed(lambda: F.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in (q, k, v))))
-    off = (attend(q, k, v, mask).float() - masked(q, k, v, mask).float()).abs().max()
-    seen = mask.sum(-1).float().mean()
-    print(f"  attention, a layer: {seen:.0f} of {mask.shape[-1]} blocks {sparse:.3f} ms, all of them {dense:.3f} ms; "
-          f"off the plain computation by {off:.1e}")  # fmt: skip
+def kernels(step: Callable[[], object]) -> None:
+    """The longest of a step, and how long the device had nothing to do."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        start = now()
+        step()
+        end = now()
+        synchronise()
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    busy = sum(event.self_device_time_total for event in events) / 1e3
+    print(f"  of a step of {between(start, end):.1f} ms kernels take {busy:.1f}:")
+    for event in events[:40]:
+        print(f"    {event.self_device_time_total / 1e3:8.3f} ms {event.count:5} x {event.key[:110]}", flush=True)
 
 
-def choosing(restorer: FlashVsrRestorer, height: int, width: int, frames: int) -> None:
-    """What the choice of blocks costs a layer, and other ways to find its threshold."""
-    locality = Locality.of(height, width, 2.0, 11, DEVICE)
-    q, k = window_means(tokens(restorer, locality, 1)), window_means(tokens(restorer, locality, 4))
-    pairs = torch.rand(q.shape[1], len(q) * len(k), device=DEVICE)
-    kept = min(pairs.shape[1] - 1, locality.top)
-    ways: dict[str, Callable[[], object]] = {
-        "all": lambda: Choice()(q, k, locality.near, locality.top),
-        "kthvalue": lambda: pairs.kthvalue(pairs.shape[1] - kept),
-        "sort": lambda: pairs.sort(dim=-1, descending=True).values[:, kept],
-        "topk": lambda: pairs.topk(kept + 1).values[:, -1],
-    }
-    print("  choice, a layer: " + ", ".join(f"{name} {timed(way):.3f} ms" for name, way in ways.items()))
+def errors(restorer: FlashVsrRestorer, modes: list[str], *, tiny: bool) -> None:
+    """Of what the parts give in a further step, against float32 with plain kernels, same weights and inputs.
 
-
-def error(restorer: FlashVsrRestorer, height: int, width: int, *, tiny: bool) -> None:
-    """The first step's velocity in the type that is computed in, against float32 with the same weights and noise."""
+    Whatever type the choice of windows is made in, some choices differ: what `plain` is off is the measure for others.
+    """
     exact = build(torch.float32, tiny=tiny, full=False)
-    for ours, theirs in zip(exact.parts.dit.parameters(), restorer.parts.dit.parameters(), strict=True):
-        ours.copy_(theirs)
-    config, locality = exact.parts.dit.config, Locality.of(height, width, 2.0, 11, DEVICE)
-    noise = torch.randn(config.latent_channels, FIRST_LATENTS, height // 8, width // 8, device=DEVICE)
-    prompt = torch.randn(PROMPT_LENGTH, config.text_dim, device=DEVICE)
-    out = []
-    for parts in (restorer.parts, exact.parts):
-        memories = [SliceMemory(3) for _ in range(config.layers)]
-        conditioning = parts.dit.conditioning(prompt.to(parts.dtype))
-        out.append(parts.dit(noise.to(parts.dtype), [], 0, memories, locality, conditioning).float())
-        del memories
-    off = (out[0] - out[1]).norm() / out[1].norm()
-    print(f"\n{height}x{width}, random weights: the velocity in {restorer.parts.dtype} is off float32 by {off:.2e}, "
-          f"norm to norm")  # fmt: skip
+    for net in ("dit", "projection", "decoder"):
+        pairs = zip(getattr(exact.parts, net).parameters(), getattr(restorer.parts, net).parameters(), strict=True)
+        for ours, theirs in pairs:
+            ours.copy_(theirs)
+    height, width = (128, 256) if tiny else (384, 640)
+    wanted = results(exact, height, width)
+    del exact
+    for mode in ("plain", *(mode for mode in modes if mode != "plain")):
+        before = switch.use(mode)
+        made = results(restorer, height, width)
+        switch.use(before)
+        print(f"{mode} {height}x{width} off float32, norm to norm: " + ", ".join(
+            f"{name} {float((x.float() - wanted[name]).norm() / wanted[name].norm()):.2e}" for name, x in made.items()),
+            flush=True)  # fmt: skip
 
 
-def tokens(restorer: FlashVsrRestorer, locality: Locality, slices: int) -> Tensor:
-    config = restorer.parts.dit.config
-    shape = (slices * locality.windows * TOKENS, config.heads, config.dim // config.heads)
-    return torch.randn(shape, device=DEVICE).to(restorer.parts.dtype)
+def results(restorer: FlashVsrRestorer, height: int, width: int) -> dict[str, Tensor]:
+    parts, generator = restorer.parts, torch.Generator().manual_seed(3)
+    config, flex = parts.dit.config, sparse_attention.flex
+    latents = torch.randn(config.latent_channels, 8, height // 8, width // 8, generator=generator)
+    latents = latents.to(DEVICE, parts.dtype)
+    frames = (torch.rand(33, 3, height, width, generator=generator) * 2 - 1).to(DEVICE, parts.dtype)
+    locality = Locality.of(height, width, 0.3, 11, DEVICE)
+    memories, projected = [SliceMemory(3) for _ in range(config.layers)], LqMemory()
+    conditioning = parts.dit.conditioning(torch.randn(PROMPT_LENGTH, config.text_dim, generator=generator)
+                                          .to(DEVICE, parts.dtype))  # fmt: skip
+    decoded = parts.decoder.open()
+    sparse_attention.flex = sparse_attention.masked  # nothing is compiled for the few frames here
+    try:
+        for first, last, shown, looked in ((0, 6, slice(0, 21), slice(0, 25)), (6, 8, slice(21, 29), slice(25, 33))):
+            projection = parts.projection(frames[looked], projected)[0]
+            velocity = parts.dit(latents[:, first:last], [], first, memories, locality, conditioning)
+            pictures = parts.decoder(latents[:, first:last], frames[shown], decoded)
+    finally:
+        sparse_attention.flex = flex
+    return {"projection": projection, "velocity": velocity, "frames": pictures}
 
 
 class Watch:
@@ -201,18 +213,6 @@ def now() -> Any:
 
 def between(start: Any, end: Any) -> float:
     return float(start.elapsed_time(end)) if DEVICE.type == "cuda" else (end - start) * 1e3
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Milliseconds, the median of some rounds."""
-    run()
-    pairs = []
-    for _ in range(ROUNDS):
-        start = now()
-        run()
-        pairs.append((start, now()))
-    synchronise()
-    return statistics.median(between(*pair) for pair in pairs)
 
 
 def drain(pieces: Any) -> int:

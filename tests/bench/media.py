@@ -1,6 +1,9 @@
 """What reading and writing cost beside the model: decode, hand over, encode, each alone and all together.
 
-    python -m tests.bench.media [--frames 120] [--size 1920x1080] [--codec h264]
+    python -m tests.bench.media [--frames 120] [--size 1920x1080] [--codec h264] [--preset fast] [--picture grain]
+
+Pictures: `film` (a smooth picture and shapes that move, text, a trace of noise: ordinary) and `grain` (new in every
+frame: the hardest there is). `--deep` writes 10 bits.
 
 Times are CPU seconds of this process and its ffmpegs, so that other load on the machine does not count; "frames a
 second and core" is their inverse.
@@ -21,15 +24,19 @@ from pathlib import Path
 import numpy as np
 from tests.support import ffmpeg
 
-from upres.media.decode import FrameReader
+from upres.media.decode import FrameReader, Reading
 from upres.media.encode import FrameWriter
 from upres.media.output import output_for
 from upres.media.probe import probe
 from upres.restore.segments import Piece, Segments, SegmentSink
 from upres.restore.stages import ReadAhead, WriteBehind
-from upres.tasks import order
+from upres.tasks import TaskSpec, order
 
 BLOCK, SEGMENT = 5, 60
+PICTURES = {
+    "film": "testsrc2=s={size}:r=60,noise=alls=2:allf=t",
+    "grain": "gradients=s={size}:r=60:speed=0.02:n=4,noise=alls=6:allf=t",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,27 +50,33 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--size", default="1920x1080")
     parser.add_argument("--codec", default="h264")
+    parser.add_argument("--preset", choices=("fast", "medium", "slow"), default="medium")
+    parser.add_argument("--picture", choices=tuple(PICTURES), default="film")
+    parser.add_argument("--deep", action="store_true", help="read and write 10 bits a sample")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "in.mp4"
-        grain = f"gradients=s={options.size}:r=60:speed=0.02:n=4,noise=alls=6:allf=t"
-        ffmpeg("-f", "lavfi", "-i", grain, "-frames:v", str(options.frames), "-c:v", "libx264", "-preset", "fast",
-               "-pix_fmt", "yuv420p", source)  # fmt: skip
-        bench(source, folder, options.codec, options.frames)
+        picture = PICTURES[options.picture].format(size=options.size)
+        ffmpeg("-f", "lavfi", "-i", picture, "-frames:v", str(options.frames), "-c:v", "libx264", "-preset", "fast",
+               "-crf", "14", "-pix_fmt", "yuv420p", source)  # fmt: skip
+        asked = order(input_path=str(source), codec=options.codec, preset=options.preset,
+                      **({"bit_depth": 10} if options.deep else {}))  # fmt: skip
+        bench(asked, folder, options.picture)
 
 
-def bench(source: Path, folder: Path, codec: str, count: int) -> None:
-    info = probe(source)
-    output = output_for(order(input_path=str(source), codec=codec), info)
-    with FrameReader(info, BLOCK) as reader:
+def bench(asked: TaskSpec, folder: Path, picture: str) -> None:
+    info = probe(Path(asked.input_path))
+    output, count = output_for(asked, info), info.frames
+    how = Reading(deep=output.deep)
+    with FrameReader(info, BLOCK, how) as reader:
         held = list(islice(reader, 4))
 
     def writer(path: Path) -> FrameWriter:
         return FrameWriter(path, width=info.width, height=info.height, fps=info.fps, output=output)
 
     def decode() -> None:
-        with FrameReader(info, BLOCK) as reader:
+        with FrameReader(info, BLOCK, how) as reader:
             for _ in reader:
                 pass
 
@@ -81,7 +94,7 @@ def bench(source: Path, folder: Path, codec: str, count: int) -> None:
         segments = Segments.open(folder / "work", {})
         times = lambda first, frames: (range(first, first + frames), Fraction(1, 60))  # noqa: E731
         with (
-            FrameReader(info, BLOCK) as reader,
+            FrameReader(info, BLOCK, how) as reader,
             SegmentSink(segments, output.video.segment, writer, times, SEGMENT) as sink,
             ReadAhead(reader) as blocks,
             WriteBehind(sink.write, finish=sink.end) as behind,
@@ -89,12 +102,14 @@ def bench(source: Path, folder: Path, codec: str, count: int) -> None:
             for number, block in enumerate(blocks):
                 behind.put(Piece(block, number * BLOCK, 0))
 
-    print(f"{info.width}x{info.height}, {count} frames, {codec}, {output.bits} bits")
+    print(f"{picture} {info.width}x{info.height}, {count} frames, {output.codec} {output.preset}, {output.bits} bits")
     for step in (decode, copy, encode, all_of_it):
         cost = costs(step)
         per_core = count / cost.cpu_s
         print(f"  {step.__name__:10} {1000 / per_core:7.1f} ms of CPU a frame, {per_core:7.1f} frames/s "
-              f"and core, {count / cost.wall_s:6.1f} frames/s here")  # fmt: skip
+              f"and core, {count / cost.wall_s:6.1f} frames/s here", flush=True)  # fmt: skip
+    size = sum(path.stat().st_size for path in (folder / "work").rglob(f"*.{output.video.segment}"))
+    print(f"  {8 * size / count / info.width / info.height:.3f} bits a pixel", flush=True)
 
 
 def costs(step: Callable[[], None]) -> Cost:

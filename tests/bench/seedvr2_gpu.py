@@ -5,13 +5,15 @@
     PYTHONPATH=src python tests/bench/seedvr2_gpu.py clips blocks modes long --tiny
 
 Needs torch, safetensors, einops and numpy. Each part prints lines as soon as it has them, so a time limit loses only
-what was not measured yet. `--tiny` is a dry run with small networks, on a CPU too. Weights go to --folder.
+what was not measured yet. All of it with both models takes about four minutes of an H100: every restorer is made once
+and goes through the parts asked for. `--tiny` is a dry run with small networks, on a CPU too. Weights go to --folder.
 
 clips   each model and storage: 960x540 to 1080p and 1280x720 to 4K; seconds a frame and peak bytes by phase, predicted
-        and measured; `--card GB` plans for a smaller card than there is
-blocks  bfloat16 against float32, relative error after every block
-modes   stream and batch mode on 300 frames with a cut in the middle: steps between frames at the borders of batches and
-        elsewhere, seconds a frame
+        and measured; `--card GB` plans for a smaller card than there is; only the first restorer takes the first clip
+        twice, as kernels are compiled in the first pass; tiles at 4K are left to each model's first storage
+blocks  bfloat16 against float32, relative error after every block, of each model's first storage
+modes   stream and batch mode on --frames of 960x540 with a cut in the middle: steps between frames at the borders of
+        batches and elsewhere, seconds a frame; of the first model, as is
 long    frames without end for --seconds: bytes on device and host as it goes
 """
 
@@ -24,9 +26,10 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -48,13 +51,14 @@ except ModuleNotFoundError as missing:  # the package's face needs more than its
 
 from seedvr2_weights import write, write_safetensors
 
+from upres.models.kernels import switch
 from upres.models.placement import AT_ONCE, Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, TINY_VAE, DitConfig
 from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.restorer import SeedVr2Restorer, load
 from upres.models.seedvr2.vae import VideoVae
-from upres.restore.memory import GB, Ladder, Work, room_bytes
+from upres.restore.memory import GB, Ladder, MemoryPlan, Work, room_bytes
 
 CONFIGS = {"3B": SEEDVR2_3B, "7B": SEEDVR2_7B}
 SMALL = {"dim": 256, "heads": 2, "layers": 3, "text_dim": 256}
@@ -87,8 +91,10 @@ class Clip:
     block: int
 
 
-FULL_CLIPS = (Clip(Size(540, 960), Size(1080, 1920), Size(1088, 1920), 45, 21, 7),
+FULL_CLIPS = (Clip(Size(540, 960), Size(1080, 1920), Size(1088, 1920), 25, 21, 7),
+              Clip(Size(720, 1280), Size(2160, 3840), Size(2160, 3840), 5, 5, 1),
               Clip(Size(720, 1280), Size(2160, 3840), Size(2160, 3840), 9, 5, 1))  # fmt: skip
+MODES_CLIP = Clip(Size(270, 480), Size(540, 960), Size(544, 960), 300, 21, 7)
 TINY_CLIPS = (Clip(Size(24, 32), Size(48, 64), Size(48, 64), 10, 5, 5),)
 
 
@@ -96,6 +102,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.device = options, torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.clips = TINY_CLIPS if options.tiny else FULL_CLIPS
+        self.warm = False
         options.folder.mkdir(parents=True, exist_ok=True)
 
     def config(self, model: str) -> DitConfig:
@@ -112,7 +119,8 @@ class Bench:
         files = tuple(folder / name for name in (f"{model}-{storage}", "vae", "text"))
         began = time.perf_counter()
         write(files[0], dit, storage, self.device)
-        write(files[1], vae, "fp16", self.device)
+        if not files[1].exists() or self.options.tiny:
+            write(files[1], vae, "fp16", self.device)
         text = torch.randn(58, config.text_dim, generator=torch.Generator().manual_seed(2))
         write_safetensors(files[2], {"pos_emb": tuple(text.shape)}, {"pos_emb": torch.bfloat16}, lambda _: text)
         written = time.perf_counter()
@@ -125,25 +133,47 @@ class Bench:
               f"{host_peak_gib():.2f} GiB", flush=True)  # fmt: skip
         return owner
 
-    def part_clips(self) -> None:
-        for model in self.options.models:
-            for storage in self.options.storage:
-                owner = self.restorer(model, storage)
-                for clip in self.clips:
+    def run(self, parts: Sequence[str]) -> None:
+        for model, storage in product(self.options.models, self.options.storage):
+            owner, first = self.restorer(model, storage), storage == self.options.storage[0]
+            if "clips" in parts:
+                for clip in self.clips if first else self.clips[:2]:
                     self.measure(owner, clip)
-                del owner
-                self.free()
+            if "blocks" in parts and first:
+                self.blocks(owner, model)
+            if model == self.options.models[0] and first:
+                for part in parts:
+                    if part in ("modes", "long"):
+                        getattr(self, part)(owner)
+            if not {"clips", "blocks"} & set(parts):
+                return
+            del owner
+            self.free()
 
     def measure(self, owner: SeedVr2Restorer, clip: Clip) -> None:
         on_gpu = self.device.type == "cuda"
         card = self.options.card * GB if self.options.card else self.card_bytes()
         ladder = Ladder(owner.footprint, Work(clip, "auto", "high", "none"), room_bytes(card, 0, on_gpu=on_gpu),
                         on_gpu=on_gpu)  # type: ignore[arg-type]  # fmt: skip
-        plan = ladder.first()
-        verdict = "fits" if plan.fits else f"does not fit: {plan.remedy}"
-        print(f"  {clip.source} -> {clip.target}, {clip.frames} frames: {plan} (step {plan.step}, {verdict})")
+        plan: MemoryPlan | None = ladder.first()
+        while plan is not None:
+            verdict = "fits" if plan.fits else f"does not fit: {plan.remedy}"
+            print(f"  {clip.source} -> {clip.target}, {clip.frames} frames: {plan} (step {plan.step}, {verdict})")
+            try:
+                self.passed(owner, clip, plan)
+                return
+            except torch.OutOfMemoryError as error:
+                print(f"    {str(error).splitlines()[0]}", flush=True)
+            plan = ladder.below(plan)
+
+    def passed(self, owner: SeedVr2Restorer, clip: Clip, plan: MemoryPlan) -> None:
         spec = spec_of(clip, plan.window, plan.placement)
-        for turn in ("first", "second"):  # kernels are chosen in the first
+        turns = ("only",) if self.warm else ("first", "second")  # kernels are chosen in the first
+        self.warm = True
+        for turn in turns:
+            self.free()
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             stream, began = owner.open(spec), time.perf_counter()
             with self.phases(owner) as (seconds, peaks):
                 count = sum(len(piece) for piece in drive(stream, self.frames(clip), clip.block))
@@ -152,35 +182,31 @@ class Bench:
             assert count == clip.frames
             print(f"    {turn} pass: {taken / count:.3f} s a frame; " + ", ".join(
                 f"{name} {seconds[name] / count:.3f}" for name in PHASES), flush=True)  # fmt: skip
-        if on_gpu:
+        if self.device.type == "cuda":
             for name in PHASES:
                 predicted = getattr(plan, name)
                 print(f"    {name}: {peaks[name] / GB:.2f} GiB at the peak, predicted {predicted / GB:.2f} "
                       f"({100 * (predicted / peaks[name] - 1):+.1f} %)", flush=True)  # fmt: skip
             print(f"    reserved by the allocator: {torch.cuda.max_memory_reserved() / GB:.2f} GiB", flush=True)
 
-    def part_blocks(self) -> None:
+    def blocks(self, owner: SeedVr2Restorer, model: str) -> None:
         """The same stored weights, computed with in both types."""
         latent = torch.randn(2, *((8, 12) if self.options.tiny else (68, 120)), 33, device=self.device)
-        for model in self.options.models:
-            owner = self.restorer(model, "fp16")
-            outs: dict[torch.dtype, list[Tensor]] = {torch.float32: [], torch.bfloat16: []}
-            for dtype, seen in outs.items():
-                hooks = [b.register_forward_hook(lambda _m, _a, out, seen=seen: seen.append(out[0].float().cpu()))
-                         for b in owner.parts.dit.blocks]  # fmt: skip
-                with torch.inference_mode():
-                    seen.append(owner.parts.dit(latent.to(dtype), owner.parts.text, 1000.0).float().cpu())
-                for hook in hooks:
-                    hook.remove()
-            errors = [float((a - b).norm() / a.norm()) for a, b in zip(*outs.values(), strict=True)]
-            print(f"  {model}: bfloat16 against float32, relative error after each block, and of the velocity:")
-            print("    " + " ".join(f"{error:.2e}" for error in errors), flush=True)
-            del owner
-            self.free()
+        outs: dict[torch.dtype, list[Tensor]] = {torch.float32: [], torch.bfloat16: []}
+        for dtype, seen in outs.items():
+            hooks = [b.register_forward_hook(lambda _m, _a, out, seen=seen: seen.append(out[0].float().cpu()))
+                     for b in owner.parts.dit.blocks]  # fmt: skip
+            with torch.inference_mode():
+                seen.append(owner.parts.dit(latent.to(dtype), owner.parts.text, 1000.0).float().cpu())
+            for hook in hooks:
+                hook.remove()
+        errors = [float((a - b).norm() / a.norm()) for a, b in zip(*outs.values(), strict=True)]
+        print(f"  {model}: bfloat16 against float32, relative error after each block, and of the velocity:")
+        print("    " + " ".join(f"{error:.2e}" for error in errors), flush=True)
 
-    def part_modes(self) -> None:
-        owner = self.restorer(self.options.models[0], "fp16")
-        clip = replace(self.clips[0], frames=24 if self.options.tiny else 300)
+    def modes(self, owner: SeedVr2Restorer) -> None:
+        clip = replace(self.clips[0], frames=24) if self.options.tiny else replace(
+            MODES_CLIP, frames=self.options.frames)  # fmt: skip
         window = 5 if self.options.tiny else self.options.window
         spec = spec_of(clip, window, AT_ONCE)
         portions = replace(spec, placement=Placement(carried=False))
@@ -202,8 +228,7 @@ class Bench:
                   f"batches, {elsewhere:.4f} elsewhere: {border / elsewhere:.2f} times; at the cut {steps[cut]:.4f}",
                   flush=True)  # fmt: skip
 
-    def part_long(self) -> None:
-        owner = self.restorer(self.options.models[0], self.options.storage[0])
+    def long(self, owner: SeedVr2Restorer) -> None:
         clip = replace(self.clips[0], frames=10**9)
         stream = owner.open(spec_of(clip, 5, AT_ONCE if not self.options.tiny else Placement(tile=48)))
         began, done, reports = time.perf_counter(), 0, 0
@@ -223,11 +248,11 @@ class Bench:
         generator = torch.Generator(self.device).manual_seed(3)
         done = 0
         while done < clip.frames:
-            if done == 0 or cut in range(done, done + clip.block):
-                small = torch.rand(1, 3, height // 8 + 64, width // 8 + 64, generator=generator, device=self.device)
-                picture = F.interpolate(small, scale_factor=8, mode="bicubic")[0].clamp(0, 1) * 2 - 1
             block = []
             for number in range(done, min(done + clip.block, clip.frames)):
+                if number in (0, cut):
+                    small = torch.rand(1, 3, height // 8 + 64, width // 8 + 64, generator=generator, device=self.device)
+                    picture = F.interpolate(small, scale_factor=8, mode="bicubic")[0].clamp(0, 1) * 2 - 1
                 x = number % 256
                 part = picture[:, x : x + height, x : x + width]
                 block.append(part + 0.05 * torch.randn(part.shape, generator=generator, device=self.device))
@@ -304,16 +329,17 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=tuple(CONFIGS), default=["3B"])
     parser.add_argument("--storage", nargs="+", choices=STORAGES, default=list(STORAGES))
     parser.add_argument("--window", type=int, default=21, help="frames, of the part `modes`")
-    parser.add_argument("--seconds", type=float, default=120, help="of the part `long`")
+    parser.add_argument("--frames", type=int, default=300, help="of the part `modes`")
+    parser.add_argument("--seconds", type=float, default=30, help="of the part `long`")
+    parser.add_argument("--kernels", choices=("auto", "plain", "fused", "fp8"), default="auto")
     parser.add_argument("--card", type=int, default=0, help="GB to plan for; 0: those of the card there is")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/seedvr2-bench"))
     parser.add_argument("--tiny", action="store_true")
     bench = Bench(parser.parse_args())
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu"
-    print(f"torch {torch.__version__}, {name}", flush=True)
-    for part in bench.options.parts:
-        print(f"{part}:", flush=True)
-        getattr(bench, f"part_{part}")()
+    switch.use(bench.options.kernels)
+    print(f"torch {torch.__version__}, {name}, kernels {switch.mode()}", flush=True)
+    bench.run(bench.options.parts)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def _write_gguf(path: Path, shapes: Mapping[str, tuple[int, ...]], storage: str,
     with path.open("wb") as stream:
         stream.write(_padded(header))
         for name, shape in shapes.items():
-            stream.write(_padded(_gguf_bytes(name, shape, kinds[name], generator)))
+            raw = _gguf_bytes(name, shape, kinds[name], generator)
+            stream.write(raw)
+            stream.write(bytes(-len(raw) % ALIGNMENT))
 
 
 def _kinds(shapes: Mapping[str, tuple[int, ...]], storage: str) -> Iterator[int]:
@@ -84,7 +86,7 @@ def _kinds(shapes: Mapping[str, tuple[int, ...]], storage: str) -> Iterator[int]
             yield Q6_K if number % 10 == 0 else Q4_K
 
 
-def _gguf_bytes(name: str, shape: tuple[int, ...], kind: int, generator: torch.Generator) -> bytes:
+def _gguf_bytes(name: str, shape: tuple[int, ...], kind: int, generator: torch.Generator) -> memoryview:
     """Blocks of random bits, with the scales that give them the spread of their fan-in."""
     if kind in (F32, F16):
         return _bytes(_values(name, shape, generator).to(torch.float32 if kind == F32 else torch.float16))
@@ -110,8 +112,8 @@ def _half(value: float, count: int) -> Tensor:
     return torch.full((count, 1), value, dtype=torch.float16).view(torch.uint8)
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return bytes(tensor.contiguous().view(-1).view(torch.uint8).cpu().numpy().data)
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).cpu().numpy())
 
 
 def _text(value: str) -> bytes:

@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--bench", choices=("paper", "torch"), default="paper")
     parser.add_argument("--full-disk", action="store_true")
-    parser.add_argument("--rounds", type=int, help="of starters (50), submits of idle (1000), steps of model (10000)")
+    parser.add_argument("--rounds", type=int, help="of starters (50), exits of idle (1000), steps of model (10000)")
     options = parser.parse_args()
     kept = True
     if options.what in ("all", "storm"):
@@ -69,8 +69,9 @@ def storm(weather: Weather, *, paper: bool) -> bool:
             it = Storm(arena, weather, engine)
             it.blow()
         verdict = judge(read(folder / "operations.log"), frozenset({"disk_full"} if weather.full_disk else ()))
-        print(f"{weather}\n  bench {'paper' if paper else 'torch'}, done {dict(it.done)}, "
-              f"{time.monotonic() - began:.0f} s\n  {verdict}\n  {'kept' if verdict.kept else 'BROKEN'}", flush=True)
+        blows = ", ".join(f"{count} {what}" for what, count in sorted(it.done.items()))
+        print(f"storm, seed {weather.seed}: {'kept' if verdict.kept else 'BROKEN'}: {verdict}; blows: {blows}; "
+              f"{time.monotonic() - began:.0f} s", flush=True)
         if not verdict.kept:
             keep = Path(tempfile.gettempdir()) / f"chaos-{weather.seed}.log"
             keep.write_text((folder / "operations.log").read_text("utf-8"), "utf-8")

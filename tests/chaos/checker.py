@@ -32,8 +32,16 @@ class Verdict:
 
     @property
     def kept(self) -> bool:
-        faults = list(asdict(self).values())[:8]
-        return not any(faults) and self.notice_p99_s <= NOTICE_P99_S
+        return not any(self.faults.values()) and self.notice_p99_s <= NOTICE_P99_S
+
+    @property
+    def faults(self) -> dict[str, int]:
+        return dict(list(asdict(self).items())[:8])
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in self.faults.items())
+        return (f"{self.tasks} tasks, {counts}; {self.notices} deaths noticed in {self.notice_p50_s:.2f} s "
+                f"(p99 {self.notice_p99_s:.2f} s), attempts at most {self.most_attempts}")  # fmt: skip
 
 
 def judge(events: Sequence[Event], excused: frozenset[str] = frozenset()) -> Verdict:

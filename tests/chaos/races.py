@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import tempfile
-import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from chaos.arena import SLOT, Arena, until
 from chaos.oplog import read
+from upres.queue.database import Database
 from upres.queue.exits import EX_DONE, EX_HELD
+from upres.queue.store import TaskStore
 from upres.tasks import TaskSpec, TaskState
 
 STARTERS = 16
-CALLERS = 8
+LANES = 4
+PATIENCE_S = 60.0  # far more than a start takes on a busy machine; what is not done by then is lost
 
 
 def starters(rounds: int) -> bool:
@@ -23,7 +28,8 @@ def starters(rounds: int) -> bool:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as name:
             twice += not one_owner(Path(name))
-    print(f"starters: {rounds} rounds of {STARTERS} workers, {twice} with two owners, {time.monotonic() - began:.0f} s")
+    print(f"starters: {rounds} rounds of {STARTERS} workers, {twice} with two owners, "
+          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
     return twice == 0
 
 
@@ -41,33 +47,43 @@ def one_owner(folder: Path, count: int = STARTERS) -> bool:
     return len(owners) == 1 and ends == [EX_DONE] + [EX_HELD] * (count - 1)
 
 
-def idle_exits(submits: int, callers: int = CALLERS) -> bool:
-    """Workers that leave at once when idle, submits at moments that meet them on their way out: all tasks run."""
+def idle_exits(exits: int, lanes: int = LANES) -> bool:
+    """Workers that leave as soon as nothing waits, each met on its way out by a submit: every task must run.
+
+    Goes on until so many workers have come and gone, in `lanes` data directories at once.
+    """
     began = time.monotonic()
+    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:  # an arena has the environment
+        rounds = list(pool.map(_meet_leavers, [-(-exits // lanes)] * lanes, range(lanes)))
+    submits, ran, left = (sum(column) for column in zip(*rounds, strict=True))
+    print(f"idle: {left} workers left, {submits} submits met them, {ran} ran, "
+          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
+    return ran == submits
+
+
+def _meet_leavers(exits: int, seed: int) -> tuple[int, int, int]:
+    """Submits, tasks that ran, workers that left. A submit falls at any moment from the last task's end to the end of
+    its worker's process and of its keeper's."""
+    dice, submits, ran = random.Random(seed), 0, 0
     with tempfile.TemporaryDirectory() as name:
-        arena = Arena.make(Path(name), GPU_IDLE_TIMEOUT="0.05")
-        ids: list[str] = []
-        with arena.engine() as engine:
+        arena = Arena.make(Path(name), GPU_IDLE_TIMEOUT="0")
+        order = TaskSpec(input_path=str(Path(name) / "input.png"), resolution=32)
+        with arena.engine() as engine, closing(Database(arena.settings.data_dir / "upres.sqlite3")) as database:
+            store = TaskStore(database)  # to look without helping: every verb of the engine would start a worker
+            while (left := _owners(Path(name)) - 1) < exits:
+                task = engine.submit(order)
+                submits += 1
+                patience = time.monotonic() + PATIENCE_S
+                while not (state := store.get(task.id).state).finished and time.monotonic() < patience:
+                    time.sleep(0.005)
+                ran += state is TaskState.COMPLETED
+                time.sleep(dice.choice((0, dice.uniform(0, 0.02), dice.uniform(0, 0.4))))
+    return submits, ran, left
 
-            def call(number: int) -> None:
-                dice = random.Random(number)
-                for _ in range(submits // callers):
-                    task = engine.submit(TaskSpec(input_path=str(Path(name) / "input.png"), resolution=32))
-                    ids.append(task.id)
-                    if dice.random() < 0.5:
-                        engine.wait(task.id, 120)
-                        time.sleep(dice.uniform(0, 0.12))
 
-            threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            states = [engine.wait(task_id, 120).state for task_id in ids]
-        owners = sum(event["op"] == "owner" for event in read(Path(name) / "operations.log"))
-    ran = states.count(TaskState.COMPLETED)
-    print(f"idle: {len(ids)} submits, {ran} ran, by {owners} workers, {time.monotonic() - began:.0f} s")
-    return ran == len(ids)
+def _owners(folder: Path) -> int:
+    log = folder / "operations.log"
+    return sum(event["op"] == "owner" for event in read(log)) if log.exists() else 0
 
 
 def model(steps: int) -> bool:

@@ -36,7 +36,7 @@ def test_of_sixteen_workers_started_at_once_one_owns_the_slot(tmp_path: Path) ->
 
 
 def test_submits_that_race_idle_exits_all_run() -> None:
-    assert idle_exits(24, callers=4)
+    assert idle_exits(8, lanes=2)
 
 
 def good_history() -> list[dict[str, Any]]:

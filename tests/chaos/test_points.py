@@ -138,11 +138,22 @@ def test_a_submit_on_a_full_disk_is_refused_and_stores_nothing(arena: Arena, eng
 def asleep(arena: Arena, engine: LocalEngine, store: TaskStore, point: str, tasks: list[Task]) -> tuple[int, Task]:
     """A worker that fell asleep over a new task, the last of `tasks`, and that task after it was put back.
 
-    A worker that fell asleep while it looked for work in vain is woken, and all begins anew.
+    The ticket is there once the task is in the store, while no claim can begin. A worker that had just looked for work
+    in vain, and fell asleep over that, is woken, and all begins anew.
     """
+    used = Path()
+
+    def issue(reached: str) -> None:
+        nonlocal used
+        if reached == "add.written":
+            used = deeds.issue(arena.deeds, point, "stop")
+
     while True:
-        used = deeds.issue(arena.deeds, point, "stop")
-        tasks.append(engine.submit(order(arena)))
+        points.install(issue)
+        try:
+            tasks.append(engine.submit(order(arena)))
+        finally:
+            points.install(None)
         until(used.exists, "the worker sleeps")
         pid = int(used.read_text())
         for before in store.requeue_orphans(SLOT, 1000):

@@ -70,11 +70,8 @@ def run(folder: Path, kills: int, frames: int, dice: random.Random) -> int:
 
 def kill_at(engine: LocalEngine, task_id: str, moment: int) -> None:
     """Once the task has come so far; the moment after a restart may be earlier than the one before."""
-    began = time.monotonic()
-    while time.monotonic() - began < PATIENCE_S:
-        task = engine.status(task_id)
-        if task.state.finished:
-            return
+    began, task = time.monotonic(), engine.status(task_id)
+    while not task.state.finished and time.monotonic() - began < PATIENCE_S:
         pid = engine.gpu().worker_pid
         if task.state is TaskState.PROCESSING and task.progress.frames_done >= moment and pid is not None:
             worker = psutil.Process(pid)
@@ -83,7 +80,7 @@ def kill_at(engine: LocalEngine, task_id: str, moment: int) -> None:
             _, alive = psutil.wait_procs([worker, *children], timeout=10)
             print(f"  killed at frame {task.progress.frames_done}, attempt {task.attempt}, ffmpegs left: {len(alive)}")
             return
-        time.sleep(0.02)
+        task = engine.wait(task_id, PATIENCE_S, seen=task)
 
 
 def digests(path: Path) -> list[str]:

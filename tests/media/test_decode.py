@@ -12,8 +12,10 @@ import pytest
 
 from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
 from upres.errors import InvalidParameter, MediaFailed
-from upres.media.decode import FrameReader
+from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe
+
+X264, FFV1 = ("-c:v", "libx264", "-qp", "0"), ("-c:v", "ffv1")
 
 
 def read_all(path, block=8):
@@ -67,6 +69,29 @@ def test_a_solid_colour_comes_back_by_its_tags(matrix, color_range, tmp_path):
     for rgb in ((200, 30, 60), (20, 180, 240), (255, 255, 255)):
         frames = read_all(solid(tmp_path / "a.mp4", rgb, matrix=matrix, color_range=color_range))
         assert np.abs(frames.astype(int) - rgb).max() <= 2, rgb
+
+
+@pytest.mark.parametrize(("pix_fmt", "bits", "color_range", "codec"), [
+    ("yuv420p", 8, "tv", X264), ("yuv420p", 8, "pc", X264), ("yuv420p10le", 10, "tv", X264),
+    ("yuv420p10le", 10, "pc", X264), ("yuv444p12le", 12, "tv", FFV1), ("gbrp10le", 10, "pc", FFV1),
+])  # fmt: skip
+def test_deep_samples_reach_from_black_to_white(pix_fmt, bits, color_range, codec, tmp_path):
+    """swscale's white would lie 252 of 65535 too low. Odd sizes, where the codec takes them."""
+    width, height = (64, 48) if codec is X264 else (63, 47)
+    black, white = (16 << bits - 8, 235 << bits - 8) if color_range == "tv" else (0, (1 << bits) - 1)
+    rgb, chroma = pix_fmt[0] == "g", (width // 2 * (height // 2) if "420" in pix_fmt else width * height)
+    planes = [np.concatenate([np.full(width * height, level), *(
+        np.full(width * height, level) if rgb else np.full(chroma, 1 << bits - 1) for _ in range(2))])
+        for level in (black, white)]  # fmt: skip
+    (tmp_path / "raw").write_bytes(np.concatenate(planes).astype(np.uint8 if bits == 8 else "<u2").tobytes())
+    tagged = [] if rgb else ["-vf", tags("bt709", "bt709", color_range)]
+    ffmpeg("-f", "rawvideo", "-pix_fmt", pix_fmt, "-s", f"{width}x{height}", "-r", "24", "-i", tmp_path / "raw",
+           *tagged, *codec, tmp_path / "a.mkv")  # fmt: skip
+    info = probe(tmp_path / "a.mkv")
+    assert (info.pix_fmt.removeprefix("yuvj"), info.color_range) in ((pix_fmt, color_range), ("420p", color_range))
+    with FrameReader(info, how=Reading(deep=True)) as reader:
+        first, last = np.concatenate(list(reader)).astype(int)
+    assert first.max() <= 1 and last.min() >= 65534
 
 
 @pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])

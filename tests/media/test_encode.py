@@ -15,9 +15,9 @@ import pytest
 
 from media.clips import moving_gradient, packets
 from upres.errors import DiskFull, InvalidParameter, MediaFailed
-from upres.media.decode import FrameReader
+from upres.media.decode import FrameReader, Reading
 from upres.media.encode import FrameWriter
-from upres.media.output import H264
+from upres.media.output import H264, Output
 from upres.media.probe import probe
 
 
@@ -37,6 +37,20 @@ def read(path):
 
 def psnr_db(a, b):
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+@pytest.mark.parametrize(("output", "levels"), [
+    (Output("h265", "mp4", 10, crf=0), 2.0), (Output("prores", "mov", 10), 1.0), (Output("ffv1", "mkv", 10), 0.51),
+    (Output("ffv1", "mkv", 16), 0.0), (Output("png", "zip", 16), 0.0),
+], ids=lambda value: getattr(value, "codec", ""))  # fmt: skip
+def test_deep_samples_come_back_rounded_and_not_shifted(output, levels, tmp_path):
+    """In 10-bit levels; rounding alone has a mean of zero."""
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None, None, :, None]
+    frames = np.broadcast_to(ramp, (2, 32, 256, 3))
+    path = write(tmp_path / f"a.{output.video.segment}", np.ascontiguousarray(frames), output=output)
+    with FrameReader(probe(path), how=Reading(deep=True)) as reader:
+        off = (np.concatenate(list(reader)).astype(float) - frames) / 64
+    assert abs(off).max() <= levels and abs(off.mean()) < 0.03, (abs(off).max(), off.mean())
 
 
 @pytest.mark.parametrize("count", [1, 23])

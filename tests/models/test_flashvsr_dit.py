@@ -12,9 +12,10 @@ from flashvsr_tiny import DIT, dit, prompt, tiny_decoder, wan_decoder
 from upres.models.flashvsr import decoder as decoder_module
 from upres.models.flashvsr.locality import Choice, Locality, neighbours, pairs_kept
 from upres.models.flashvsr.memory import SliceMemory
-from upres.models.flashvsr.rope import turned, turns
+from upres.models.flashvsr.rope import turns
 from upres.models.flashvsr.sparse_attention import attend, block_mask, masked
 from upres.models.flashvsr.windows import TOKENS, patches_in, patches_out
+from upres.models.kernels.whole_heads import turned
 
 CPU = torch.device("cpu")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from meter import Meter
 from seedvr2_recorded import tensors, tiny_dit
 from upres.errors import OutOfMemory
+from upres.models.kernels import switch
 from upres.models.placement import AT_ONCE, Placement
 from upres.models.restorer import Restorer, Stream, StreamSpec
 from upres.models.seedvr2.config import TINY_VAE
@@ -97,10 +98,22 @@ def test_a_network_that_could_not_be_fetched_is_fetched_the_next_time(parts: Par
     through(owner, frames, AT_ONCE)
 
 
+EXHAUSTED = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_weights_that_are_on_the_device_are_not_moved_however_it_is_named(parts: Parts, device: str) -> None:
+    owner = SeedVr2Restorer(parts, torch.device(device))
+    places = [tensor.data_ptr() for tensor in parts.vae.parameters()]
+    owner.open(StreamSpec(16, 32, 16, 32, 1, 5, "auto", "high"))
+    assert [tensor.data_ptr() for tensor in parts.vae.parameters()] == places
+
+
 class Frail:
     """A restorer whose stream runs out of memory at the given frame, as often as told; it brightens frames."""
 
-    def __init__(self, owner: SeedVr2Restorer, at: int, times: int) -> None:
+    def __init__(self, owner: SeedVr2Restorer, at: int, times: int, error: Exception = EXHAUSTED) -> None:
+        self.error = error
         self.limits, self.device, self.footprint = owner.limits, CPU, owner.footprint
         self.at, self.left = at, times
         self.specs: list[StreamSpec] = []
@@ -120,7 +133,7 @@ class FrailStream:
             self.held.append(frame)
             if self.seen == self.owner.at and self.owner.left:
                 self.owner.left -= 1
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")
+                raise self.owner.error
             if len(self.held) == 3:
                 yield torch.stack(self.held) * 0.5
                 self.held = []
@@ -145,11 +158,26 @@ def test_a_clip_goes_on_one_step_lower_where_memory_ran_out_and_says_so(parts: P
     frail = Frail(owner, at, 1)
     out, descent = run(frail, frames, None)
     assert torch.equal(out, whole), "every frame once, in order"
-    assert [spec.placement for spec in frail.specs] == [AT_ONCE, Placement(carried=False)]
+    assert [spec.placement for spec in frail.specs] == [AT_ONCE, Placement(slice_frames=2)]
     given_back = (at - 1) // 3 * 3
     (warning,) = descent.warnings
     assert warning.startswith(f"memory: ran out at frame {given_back}, went on with whole frames, all weights")
-    assert "shots in portions" in warning
+    assert "slices of 2" in warning
+
+
+@pytest.mark.parametrize("room", [None, 10**9])
+def test_a_clip_goes_on_with_plain_kernels_where_a_fused_one_cannot_be_compiled_and_says_so(
+    parts: Parts, room: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner, frames = SeedVr2Restorer(parts, CPU), clip(12, WIDE)
+    whole, _ = run(Frail(owner, 1, 0), frames, room)
+    frail = Frail(owner, 7, 1, switch.KernelFailed("rows.gated failed: no C compiler"))
+    out, descent = run(frail, frames, room)
+    assert torch.equal(out, whole), "every frame once, in order"
+    assert [spec.placement for spec in frail.specs] == [AT_ONCE, AT_ONCE]
+    assert descent.warnings == ["kernels: rows.gated failed: no C compiler; went on with plain ones"]
+    assert "no C compiler; going on with plain ones" in caplog.text
+    assert switch.use("plain") == "plain"
 
 
 def test_after_two_steps_down_the_task_fails_and_says_what_to_do(parts: Parts) -> None:
@@ -187,7 +215,7 @@ def test_what_does_not_fit_as_a_whole_is_done_in_tiles_or_refused_and_the_result
 
     assert warnings(steps[0].peak) == ()
     (tiled,) = warnings(steps[0].peak - 1)
-    assert tiled.startswith("memory: tiles of 512, all weights on the device, windows of 5")
+    assert tiled.startswith("memory: tiles of 512, all weights on the device, slices of 4, windows of 5")
     (tmp_path / "out.png").unlink()
     refusal = r"600x16 needs \d+ MB of device memory at the least, 5 are there; use a smaller"
     with pytest.raises(OutOfMemory, match=refusal):

@@ -89,8 +89,9 @@ def driven(owner: SeedVr2Restorer, stream: Stream, clip: ClipSize, meter: Meter)
 
 @pytest.mark.parametrize(
     ("frames", "window", "placement"),
-    [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (10, 5, Placement("phases", 32)),
-     (34, 5, Placement("blocks", 32, carried=False))],
+    [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (18, 5, Placement("phases", 32)),
+     (34, 5, Placement("blocks", 32, carried=False)), (9, 9, Placement(slice_frames=8)),
+     (9, 9, Placement(slice_frames=1)), (14, 5, Placement(slice_frames=2))],
     ids=str,
 )  # fmt: skip
 def test_each_phase_of_a_clip_takes_what_was_predicted(frames: int, window: int, placement: Placement) -> None:
@@ -101,24 +102,39 @@ def test_each_phase_of_a_clip_takes_what_was_predicted(frames: int, window: int,
     assert taken == {name: pytest.approx(bytes_, rel=WITHIN) for name, bytes_ in predicted.items()}
 
 
-@pytest.mark.parametrize("single", [True, False])
-def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(single: bool) -> None:
-    """On a device that computes nothing, but has tensors of every size."""
+@pytest.mark.parametrize("frames", [0, 1, 2, 4, 8])
+def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(frames: int) -> None:
+    """A single frame; or later slices of so many. On a device that computes nothing, but has tensors of every size."""
     height, width = 1088, 1920
+    long = max(4, frames)
     with torch.device("meta"):
         vae = merged(VideoVae(SEEDVR2_VAE)).to(torch.bfloat16)
-        slices = ((3, 1 if single else 4, height, width), (16, 1, height // 8, width // 8))
-        for passage, size, part in zip((vae.encoding(height, width), vae.decoding(height, width)), slices,
-                                       (encoding(SEEDVR2_VAE, height * width, single=single, copies=True),
-                                        decoding(SEEDVR2_VAE, height * width, single=single, copies=True)),
-                                       strict=True):  # fmt: skip
+        ways = (vae.encoding(height, width, None, frames or 4), vae.decoding(height, width, None, frames or 4))
+        sizes = ((3, long, height, width), (16, long // 4, height // 8, width // 8))
+        parts = [half(SEEDVR2_VAE, height * width, frames, copies=True) for half in (encoding, decoding)]
+        for passage, size, part in zip(ways, sizes, parts, strict=True):
             with Meter() as meter:
-                passage.push(torch.empty(1, *size, dtype=torch.bfloat16)[:, :, :1], last=single)
-                for _ in range(0 if single else 3):
+                passage.push(torch.empty(1, *size, dtype=torch.bfloat16)[:, :, :1], last=frames == 0)
+                for _ in range(3 if frames else 0):
                     meter.peak_bytes = 0
                     passage.push(torch.empty(1, *size, dtype=torch.bfloat16))
             assert meter.peak_bytes == pytest.approx(2 * part.values, rel=0.05)
             assert passage.nbytes == pytest.approx(2 * part.carried, rel=0.01)
+
+
+@pytest.mark.parametrize("half", ["encoding", "decoding"])
+def test_five_frames_of_4k_take_what_was_predicted_without_tiles(half: str) -> None:
+    """Of their first frame, which is seen again before itself, every convolution remembers one, not two."""
+    height, width = 2160, 3840
+    predicted = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=True)
+    with torch.device("meta"):
+        vae = merged(VideoVae(SEEDVR2_VAE)).to(torch.bfloat16)
+        given = torch.empty(1, 3, 5, height, width) if half == "encoding" else torch.empty(1, 16, 2, 270, 480)
+        with Meter() as meter:
+            getattr(vae, half)(height, width).push(given.to(torch.bfloat16), last=True)
+    assert meter.peak_bytes == pytest.approx(2 * predicted.closing, rel=0.05)
+    sparing = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=False)
+    assert 2 * sparing.closing < 60 * 2**30, "as on a GPU"
 
 
 @pytest.mark.parametrize("config", [SEEDVR2_3B, SEEDVR2_7B], ids=["3B", "7B"])

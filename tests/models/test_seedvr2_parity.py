@@ -26,8 +26,8 @@ def test_every_committed_recording_holds(name: str) -> None:
     assert [check for check in checks if not check.holds] == []
 
 
-def parity(folder: Path) -> tuple[int, list[str]]:
-    command = [sys.executable, "-m", "tests.parity", str(folder)]
+def parity(folder: Path, *options: str) -> tuple[int, list[str]]:
+    command = [sys.executable, "-m", "tests.parity", str(folder), *options]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     return run.returncode, run.stdout.splitlines()
 
@@ -56,6 +56,18 @@ def test_the_last_line_counts_and_the_exit_status_is_zero_only_if_all_hold(tmp_p
     assert (status, lines[-1]) == (1, "0 of 5 files hold, 5 do not")
     assert all(line.startswith("FAIL ") for line in lines[:-1])
     assert "needs vae_tiny_weights.safetensors beside it" in lines[-2]
+
+
+def test_in_another_type_the_networks_alone_are_held_to_a_tolerance_of_that_type(tmp_path: Path) -> None:
+    for name in ("vae_tiny_weights", "dit_3b_tiny_weights", "temporal_blend"):
+        (tmp_path / f"{name}.safetensors").symlink_to(GOLDEN / f"{name}.safetensors")
+    copy(tmp_path, "dit_3b_tiny_small_detail")
+    copy(tmp_path, "vae_tiny_T1")
+    status, lines = parity(tmp_path, "--dtype", "bfloat16")
+    assert (status, lines[-1]) == (0, "2 of 2 files hold, 0 do not")
+    assert all(float(line.split("error ")[1].split(",")[0]) > 1e-3 for line in lines[:-1]), "it was the other type"
+    copy(tmp_path, "vae_tiny_T1", to="out.decoded", add=100)
+    assert parity(tmp_path, "--dtype", "bfloat16")[0] == 1
 
 
 @pytest.mark.parametrize(

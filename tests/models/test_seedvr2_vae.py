@@ -211,3 +211,25 @@ def test_keys_and_shapes_are_those_of_the_published_checkpoint() -> None:
         pytest.skip("no manifest here: counted only")
     manifest = json.loads(MANIFEST.read_text())["state_dict"]
     assert ours == {name: entry["shape"] for name, entry in manifest.items()}
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8])
+def test_slices_of_any_length_give_the_same_latents_and_frames(vae: VideoVae, frames: int) -> None:
+    """17 frames, so that the last slice is shorter than the others."""
+    video = torch.rand(1, 3, 17, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = vae.encode(video)
+    assert_near(vae.encode(video, None, frames), latents)
+    assert_near(vae.decode(latents, None, frames), vae.decode(latents))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8])
+def test_where_slices_end_does_not_depend_on_how_a_clip_is_pushed(vae: VideoVae, frames: int) -> None:
+    video = torch.rand(1, 3, 13, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = vae.encode(video, None, frames)
+    passage = vae.encoding(16, 24, None, frames)
+    pushed = [passage.push(part, last=index == 2) for index, part in enumerate(video.tensor_split([3, 12], dim=2))]
+    assert torch.equal(torch.cat(pushed, dim=2), latents)
+    passage = vae.decoding(16, 24, None, frames)
+    pushed = [passage.push(part, last=index == 3) for index, part in enumerate(latents.split(1, dim=2))]
+    assert torch.equal(torch.cat(pushed, dim=2), vae.decode(latents, None, frames))
+    assert passage.nbytes == 0

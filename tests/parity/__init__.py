@@ -5,54 +5,16 @@ A file is recognised by what is in it, never by its name. Each gives one or more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import flashvsr, flashvsr_pipelines, networks, pipelines, pixels, tables
-from .recording import Check, NotUnderstood, Recording, Table
-
-CHECKS: tuple[tuple[Callable[[Recording], bool], Callable[[Recording], Sequence[Check]]], ...] = (
-    (lambda r: "kwargs" in r.config, networks.weights),
-    (lambda r: {"in.frames", "out.final"} <= r.names, pipelines.pipeline),
-    (lambda r: {"mid.b0.cond_latent", "mid.b0.upscaled_latent"} <= r.names, pipelines.one_step),
-    (lambda r: {"in.vid_shape", "out.vid_sample"} <= r.names, networks.transformer),
-    (lambda r: {"in.emb", "out.vid", "out.txt"} <= r.names, networks.block),
-    (lambda r: "out.decoded" in r.names or "out.latent_mode" in r.names, networks.autoencoder),
-    (lambda r: "in.window_shapes" in r.names, networks.rope),
-    (lambda r: {"in.content", "in.style"} <= r.names, pixels.color),
-    (lambda r: {"in0", "out0"} <= r.names, pixels.transform),
-    (lambda r: any(name.endswith(".prev") for name in r.names), pixels.blend),
-    (lambda r: {"upscaled_rgb", "binary.in_alpha"} <= r.names or "gradient.in_alpha" in r.names, pixels.alpha),
-    (lambda r: any(name.endswith(".raw") for name in r.names), pixels.quantised),
-)
-
-# FlashVSR's files name their kind.
-KINDS: dict[str, Callable[[Recording], Sequence[Check]]] = {
-    "dit_stream": flashvsr.transformer,
-    "lq_proj": flashvsr.projection,
-    "tcdecoder": flashvsr.tiny_decoder,
-    "wan_vae_decode": flashvsr.wan_decoder,
-    "topk_tables": flashvsr.choices,
-    "noise": flashvsr.noise,
-    "color_fix": flashvsr.color,
-    "input_prep": flashvsr_pipelines.preparation,
-    "pipeline_tiny_long": flashvsr_pipelines.tiny,
-    "pipeline_tiny": flashvsr_pipelines.tiny,
-    "pipeline_full": flashvsr_pipelines.full,
-}
+if TYPE_CHECKING:
+    from .recording import Check
 
 
 def check_file(path: Path) -> Sequence[Check]:
     """Raises NotUnderstood for a file that is no recording we know, and what our own code raises."""
-    if path.suffix == ".json":
-        return tables.check(Table.read(path))
-    recording = Recording(path)
-    if "kind" in recording.config:
-        kind = recording.config["kind"]
-        if kind not in KINDS:
-            raise NotUnderstood(f"a recording of kind {kind!r}")
-        return KINDS[kind](recording)
-    for fits, check in CHECKS:
-        if fits(recording):
-            return check(recording)
-    raise NotUnderstood(f"no recording of a kind we know: {', '.join(sorted(recording.names)[:3])} …")
+    from .checks import check_file as check  # whoever wants networks alone needs less than this imports
+
+    return check(path)

@@ -183,7 +183,8 @@ def _row_holds(row: Mapping[str, int]) -> bool:
     one = torch.zeros(1, 1, 1)
     for step in range(sum(name.startswith("kv_slices_attended_step") for name in row)):
         slices = 1 if step else FIRST_SLICES
-        *_, means = memory.extend(*(one.expand(slices, 1, 1),) * 3, slices)
+        memory.room(slices, (slices, 1, 1), slices, one)
+        means = memory.see(one.expand(slices, 1, 1)).means
         pairs = locality.windows**2 * len(means)
         numbers |= {f"kv_slices_attended_step{step}": len(means), f"cached_slices_after_step{step}": len(memory),
                     f"apply_topk_step{step}": min(pairs - 1, locality.top)}  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from upres.models.seedvr2.tiles import Tiling
 from upres.models.seedvr2.vae import VideoVae
 from upres.models.seedvr2.windows import Layout, window_layout
 
+from .place import here
 from .recording import Check, NotUnderstood, Recording, distance
 
 DIT_TOLERANCE, VAE_TOLERANCE, VAE_MAGNITUDE = 2e-5, 2e-5, 5.0
@@ -83,17 +85,18 @@ def transformer(recording: Recording) -> list[Check]:
     Apart, because the last bit of exp, which differs between maths libraries, is a ten-thousandth of a radian at
     t = 1000, and grows on its way. Files without the recorded embedding are held as a whole.
     """
-    dit = dit_of(recording.beside(recording.config["weights"]))
+    place = here()
+    dit = place.network(dit_of(recording.beside(recording.config["weights"])))
     frames, height, width = recording["in.vid_shape"][0].tolist()
-    latent, text = recording["in.vid"].view(frames, height, width, -1), recording["in.txt"]
+    latent, text = place.put(recording["in.vid"].view(frames, height, width, -1)), place.put(recording["in.txt"])
     timestep = recording["in.timestep"].item()
     checks = []
     if "act.emb" in recording.names:
         emb = dit.emb_in(timestep, like=text).permute(2, 0, 1).reshape(1, -1)
-        checks.append(distance("time embedding", emb, recording["act.emb"], DIT_TOLERANCE))
-        dit.emb_in = Recorded(recording["act.emb"])  # type: ignore[assignment]
+        checks.append(place.near("time embedding", emb, recording["act.emb"], DIT_TOLERANCE))
+        dit.emb_in = Recorded(place.put(recording["act.emb"]))  # type: ignore[assignment]
     velocity = dit(latent, text, timestep).reshape(frames * height * width, -1)
-    return [*checks, distance("velocity", velocity, recording["out.vid_sample"], DIT_TOLERANCE)]
+    return [*checks, place.near("velocity", velocity, recording["out.vid_sample"], DIT_TOLERANCE)]
 
 
 def block(recording: Recording) -> list[Check]:
@@ -101,25 +104,28 @@ def block(recording: Recording) -> list[Check]:
     own = {name: value for name, value in recording.tensors.items() if not name.startswith(("in.", "out."))}
     dim, head_dim = own["ada.vid.attn_gate"].shape[0], own["attn.norm_q.vid.weight"].shape[0]
     config = replace(SEEDVR2_7B, dim=dim, heads=dim // head_dim, head_dim=head_dim)
-    made = Block(config, index=1)
+    made, place = Block(config, index=1), here()
     made.load_state_dict(own)
-    vid, txt, emb = recording["in.vid"], recording["in.txt"], Recorded(recording["in.emb"]).emb
-    layout = window_layout((2, 3, 5), len(txt), CPU, shifted=True)
-    out = made(vid, txt, emb, layout)
-    return [distance(name, ours, recording[f"out.{name}"], DIT_TOLERANCE)
+    place.network(made)
+    vid, txt = place.put(recording["in.vid"]), place.put(recording["in.txt"])
+    layout = window_layout((2, 3, 5), len(txt), place.device, shifted=True)
+    out = made(vid, txt, Recorded(place.put(recording["in.emb"])).emb, layout)
+    return [place.near(name, ours, recording[f"out.{name}"], DIT_TOLERANCE)
             for name, ours in zip(("vid", "txt"), out, strict=True)]  # fmt: skip
 
 
 def autoencoder(recording: Recording) -> list[Check]:
-    vae = vae_of(recording.beside(recording.config["weights"]))
+    place = here()
+    vae = place.network(vae_of(recording.beside(recording.config["weights"])))
+    given = {name: place.put(recording[name]) for name in ("in.video", "in.z") if name in recording.names}
     tiling = tiling_of(recording.config.get("tile_size"), recording.config.get("tile_overlap"))
     checks = []
     if "out.moments" in recording.names:
-        checks.append(_near("moments", vae.encoder(recording["in.video"], Memory()), recording["out.moments"]))
+        checks.append(_near("moments", vae.encoder(given["in.video"], Memory()), recording["out.moments"]))
     if "out.latent_mode" in recording.names:
-        checks.append(_near("latents", vae.encode(recording["in.video"], tiling), recording["out.latent_mode"]))
+        checks.append(_near("latents", vae.encode(given["in.video"], tiling), recording["out.latent_mode"]))
     if "out.decoded" in recording.names:
-        checks.append(_near("frames", vae.decode(recording["in.z"], tiling), recording["out.decoded"]))
+        checks.append(_near("frames", vae.decode(given["in.z"], tiling), recording["out.decoded"]))
     return checks
 
 
@@ -133,7 +139,7 @@ def tiling_of(tile: Any, overlap: Any) -> Tiling | None:
 
 def _near(what: str, ours: Tensor, recorded: Tensor) -> Check:
     scale = max(1.0, recorded.abs().max().item() / VAE_MAGNITUDE)
-    return distance(what, ours, recorded, VAE_TOLERANCE * scale)
+    return here().near(what, ours, recorded, VAE_TOLERANCE * scale)
 
 
 def rope(recording: Recording) -> list[Check]:
@@ -169,3 +175,20 @@ def _turned(recording: Recording, label: str, angles: Mapping[str, Tensor | None
                 checks.append(distance(f"{label} {stream} {head}", turned, recording[f"out{label}.{stream}_{head}"],
                                        tolerance))  # fmt: skip
     return checks
+
+
+CHECKS: tuple[tuple[Callable[[Recording], bool], Callable[[Recording], Sequence[Check]]], ...] = (
+    (lambda r: {"in.vid_shape", "out.vid_sample"} <= r.names, transformer),
+    (lambda r: {"in.emb", "out.vid", "out.txt"} <= r.names, block),
+    (lambda r: "out.decoded" in r.names or "out.latent_mode" in r.names, autoencoder),
+)
+
+
+def check_elsewhere(path: Path) -> Sequence[Check]:
+    """Of what can be computed elsewhere (place.py); nothing of any other file."""
+    if path.suffix == ".json":
+        return ()
+    recording = Recording(path)
+    if {"kind", "kwargs"} & set(recording.config):
+        return ()
+    return next((check(recording) for fits, check in CHECKS if fits(recording)), ())

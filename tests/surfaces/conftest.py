@@ -13,10 +13,10 @@ from upres.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def server(settings: Settings, engine: LocalEngine) -> Iterator[Served]:
-    """On the port the document names, if no one else holds it."""
+def server(settings: Settings, engine: LocalEngine, worker_id: str) -> Iterator[Served]:
+    """On the port the document names, if no one else holds it and no other process of this run may want it."""
     with socket.socket() as probe:
-        free = probe.connect_ex(("127.0.0.1", DOCUMENTED_PORT)) != 0
+        free = worker_id in ("master", "gw0") and probe.connect_ex(("127.0.0.1", DOCUMENTED_PORT)) != 0
     with serving(settings, PORT=str(DOCUMENTED_PORT if free else 0), MAX_UPLOAD_SIZE=str(UPLOAD_CAP_MB),
                  UPRES_ALLOWED_HOSTS="box.example") as served:  # fmt: skip
         yield served

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import make_settings
+from upres.disk import Disk
 from upres.engine import LocalEngine
 from upres.errors import (
     DiskFull,
@@ -122,6 +123,27 @@ def test_refusals_name_the_value_and_the_setting(fresh_engine: LocalEngine, smal
     assert fresh_engine.queue().pending == ()
 
 
+def test_room_is_counted_where_it_is_needed() -> None:
+    one, two = Disk(1000, 1000, True, 100), Disk(1000, 2000, False, 100)
+    assert not one.shortage(300, 600) and "901 bytes" in one.shortage(300, 601)
+    assert not two.shortage(900, 1900)
+    assert "where results go" in two.shortage(901, 0) and "unfinished pieces" in two.shortage(0, 1901)
+    assert "(1000 bytes) are free" in two.shortage(901, 0)
+
+
+def test_a_task_that_would_not_fit_is_refused_with_both_figures(fresh_engine: LocalEngine, small_video: Path) -> None:
+    """The reserve leaves 50 MB: room for one file as large as the result, and not for its pieces beside it."""
+    free_mb = Disk.of(fresh_engine.settings.output_dir, fresh_engine.settings.work_dir, 0).free_bytes // 10**6
+    fresh_engine.settings = replace(fresh_engine.settings, disk_reserve_mb=free_mb - 50)
+    asked = order(small_video, resolution=1080, codec="ffv1")
+    foreseen = fresh_engine.plan(asked)
+    assert foreseen.output_bytes < 50e6 < foreseen.disk_bytes
+    with pytest.raises(DiskFull, match=rf"{foreseen.disk_bytes} bytes.*UPRES_WORK_FOLDER"):
+        fresh_engine.submit(asked)
+    assert any(f"({foreseen.disk_bytes} bytes) are needed" in warning for warning in foreseen.warnings)
+    assert fresh_engine.queue().pending == ()
+
+
 def test_a_retry_is_a_new_task_with_the_same_order(tmp_path: Path, small_image: Path) -> None:
     engine = LocalEngine(make_settings(tmp_path / "data"), worker="no.such.module")
     first = engine.submit(order(small_image, seed=7))
@@ -153,3 +175,15 @@ def test_a_worker_that_cannot_start_is_a_fault_that_shows(tmp_path: Path, small_
     engine.stop()
     engine.close()
     assert os.stat(engine.settings.data_dir / "upres.sqlite3").st_mode & 0o077 == 0
+
+
+def test_submit_refuses_nvenc_where_there_is_none_and_settles_auto(
+    fresh_engine: LocalEngine, small_video: Path
+) -> None:
+    with pytest.raises(InvalidParameter, match="encoder=nvenc does not work here: tasks run on the CPU"):
+        fresh_engine.submit(order(small_video, encoder="nvenc"))
+    asked = order(small_video, encoder="auto")
+    assert "written by a software encoder: tasks run on the CPU" in fresh_engine.plan(asked).warnings
+    task = fresh_engine.submit(asked)
+    assert task.spec.encoder == "software"
+    fresh_engine.cancel(task.id)

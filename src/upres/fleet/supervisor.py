@@ -57,6 +57,11 @@ class Supervisor:
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
         self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Their UUIDs; none where workers run on the CPU."""
+        return tuple(slot.uuid for slot in self.slots if slot.uuid)
+
     def close(self) -> None:
         """Lets go of the workers it started; they live on."""
         self._reap()
@@ -153,17 +158,24 @@ class Supervisor:
         deadline = time.monotonic() + KEEPER_PATIENCE_S
         while time.monotonic() < deadline:
             kept, busy = self._kept(slot), self._busy(slot)
-            row = self._workers.get(slot.name)
-            if row is None or not (kept or busy):
+            row, living = self._workers.get(slot.name), self._own_keeper(slot)
+            if row is not None and (kept or busy):
+                living.add(row.keeper_pid if kept else row.pid)
+                if busy and row.pid not in ended and row.state != "exiting":
+                    ended.append(row.pid)
+            if not living:
                 break
-            if busy and row.pid not in ended and row.state != "exiting":
-                ended.append(row.pid)
-            for pid in {row.keeper_pid if kept else row.pid} - told:  # more than one where keepers raced for the slot
+            for pid in living - told:  # more than one where keepers raced for the slot
                 told.add(pid)
                 self._signal(pid, signum)
             self._reap()
             time.sleep(POLL_S)
         return ended
+
+    def _own_keeper(self, slot: Slot) -> set[int]:
+        """The pid of the one started here, if it lives: it may not have come as far as its lock yet."""
+        process, _ = self._started.get(slot.name, (None, 0.0))
+        return {process.pid} if process is not None and process.poll() is None else set()
 
     def _signal(self, pid: int, signum: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -184,11 +196,17 @@ class Supervisor:
             self._janitor.clear(self._store.requeue_orphans(slot_name, self._settings.max_attempts))
 
     def _starting(self, slot_name: str) -> bool:
+        """Is the keeper we started yet to take its lock? One that had it and is on its way out no longer looks at the
+        queue: to wait for it would leave a task that has just come to nobody."""
         process, since = self._started.get(slot_name, (None, 0.0))
         if process is None:
             return False
         status, age_s = process.poll(), time.monotonic() - since
-        return age_s < OUTDATED_S if status == EX_OUTDATED else status is None and age_s < START_GRACE_S
+        if status == EX_OUTDATED:
+            return age_s < OUTDATED_S
+        row = self._workers.get(slot_name)
+        left = row is not None and row.keeper_pid == process.pid  # it had the lock, which nobody has now
+        return status is None and age_s < START_GRACE_S and not left
 
     def _spawn(self, slot: Slot) -> subprocess.Popen[bytes]:
         log_path = self.log_path(slot)

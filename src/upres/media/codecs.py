@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MP4_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "dts", "alac", "flac", "opus")
+PRESETS = ("fast", "medium", "slow")
 TEXT_SUBTITLES = ("mov_text", "subrip", "ass", "ssa", "webvtt", "text")
 
 
@@ -50,6 +51,8 @@ class VideoCodec:
     worst_crf: int
     bits_a_pixel: float
     arguments: tuple[str, ...] = ()
+    speed: str = ""  # the option that trades time for size
+    speeds: tuple[str, ...] = ()  # its values: fast, medium, slow
     segment: str = "mp4"  # suffix and muxer of the intermediate files
     even: bool = True  # sides must be
     tag: str = ""  # in MP4 and MOV
@@ -59,15 +62,17 @@ class VideoCodec:
         return self.pix_fmts[max(self.pix_fmts)].startswith(("rgb", "gbr"))
 
 
+_X26 = ("veryfast", "medium", "slow")
 VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
     "h264": VideoCodec("libx264", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 18, 51, 0.3,
-                       ("-preset", "medium")),
+                       speed="-preset", speeds=_X26),
     "h265": VideoCodec("libx265", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 20, 51, 0.25,
-                       ("-preset", "medium"), tag="hvc1"),
+                       speed="-preset", speeds=_X26, tag="hvc1"),
     "av1": VideoCodec("libsvtav1", ("mp4", "mkv", "webm"), {8: "yuv420p", 10: "yuv420p10le"}, 26, 63, 0.2,
-                      ("-preset", "8")),
+                      speed="-preset", speeds=("10", "8", "5")),
     "vp9": VideoCodec("libvpx-vp9", ("webm", "mkv", "mp4"), {8: "yuv420p", 10: "yuv420p10le"}, 24, 63, 0.3,
-                      ("-b:v", "0", "-deadline", "good", "-cpu-used", "3", "-tile-columns", "2"), segment="mkv"),
+                      ("-b:v", "0", "-deadline", "good", "-tile-columns", "2"), speed="-cpu-used",
+                      speeds=("5", "3", "1"), segment="mkv"),
     "prores": VideoCodec("prores_ks", ("mov", "mkv"), {10: "yuv422p10le"}, None, 0, 3.6,
                          ("-profile:v", "3", "-vendor", "apl0"), segment="mov"),
     "ffv1": VideoCodec("ffv1", ("mkv",), {8: "gbrp", 10: "gbrp10le", 16: "gbrp16le"}, None, 0, 14.0,
@@ -77,7 +82,6 @@ VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
 })  # fmt: skip
 NVENC: Mapping[str, str] = MappingProxyType({"h264": "h264_nvenc", "h265": "hevc_nvenc", "av1": "av1_nvenc"})
 NVENC_10_BITS = ("h265", "av1")
-NVENC_ARGUMENTS = ("-preset", "p5", "-rc", "vbr", "-b:v", "0")
 DEFAULT_CODECS: Mapping[str, str] = MappingProxyType({"webm": "vp9", "zip": "png"})  # of containers; else by bit depth
 IMAGE_FORMATS: Mapping[str, str] = MappingProxyType({"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"})
 DEEP_IMAGE_FORMATS = ("png", "tiff")
@@ -85,3 +89,13 @@ SUFFIXES: Mapping[str, str] = MappingProxyType({  # of a path -> output_format
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "mkv", ".webm": "webm", ".zip": "zip", ".png": "png",
     ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
 })  # fmt: skip
+
+
+def nvenc_writes(codec: str, bits: int) -> bool:
+    """Does any card?"""
+    return codec in NVENC and (bits == 8 or (bits == 10 and codec in NVENC_10_BITS))
+
+
+def nvenc_arguments(bits: int, preset: str = "medium") -> list[str]:
+    speed, pix_fmt = ("p3", "p5", "p7")[PRESETS.index(preset)], "p010le" if bits > 8 else "yuv420p"
+    return ["-preset", speed, "-rc", "vbr", "-b:v", "0", "-pix_fmt", pix_fmt]

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from upres.errors import InvalidParameter, MediaFailed
-from upres.media.codecs import NVENC, NVENC_ARGUMENTS
+from upres.media.codecs import NVENC, PRESETS, nvenc_arguments
 from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import STALL_S, FfmpegProcess
 from upres.media.output import H264, Colour, Output
@@ -131,11 +131,20 @@ def encoder_arguments(
 def _to_coded(output: Output) -> str:
     """Tags are set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured)."""
     pix_fmt, colour = output.video.pix_fmts[output.bits], output.colour
+    if output.deep:
+        return f"{_from_deep_rgb(output)},format={pix_fmt},{_tags(colour, 'pc' if output.video.rgb else 'tv')}"
     if output.video.rgb:
         return f"format={pix_fmt},{_tags(colour, 'pc')}"
     matrix = {"bt2020nc": "bt2020"}.get(colour.matrix, colour.matrix)
     return (f"scale=in_range=pc:out_color_matrix={matrix}:out_range=tv:flags={SCALE_FLAGS},format={pix_fmt},"
             f"{_tags(colour, 'tv')}")  # fmt: skip
+
+
+def _from_deep_rgb(output: Output) -> str:
+    """By zscale: why not by swscale, decode says."""
+    to = "matrix=gbr:range=full" if output.video.rgb else (
+        f"matrix={ {'bt2020nc': '2020_ncl'}.get(output.colour.matrix, '709')}:range=limited")  # fmt: skip
+    return f"format=gbrp16le,zscale=matrixin=gbr:rangein=full:{to}:filter=bicubic:dither=none"
 
 
 def _tags(colour: Colour, color_range: str) -> str:
@@ -147,10 +156,11 @@ def _tags(colour: Colour, color_range: str) -> str:
 def codec_arguments(output: Output) -> list[str]:
     codec = output.video
     if output.nvenc:
-        pix_fmt = "p010le" if output.deep else "yuv420p"
-        return ["-c:v", NVENC[output.codec], *NVENC_ARGUMENTS, "-cq", str(output.crf), "-pix_fmt", pix_fmt]
+        return ["-c:v", NVENC[output.codec], "-cq", str(output.crf), *nvenc_arguments(output.bits, output.preset)]
     crf = ["-crf", str(output.crf)] if output.crf is not None else []
-    return ["-c:v", codec.encoder, *codec.arguments, *crf, *_metadata(output), "-pix_fmt", codec.pix_fmts[output.bits]]
+    speed = [codec.speed, codec.speeds[PRESETS.index(output.preset)]] if codec.speed else []
+    return ["-c:v", codec.encoder, *codec.arguments, *speed, *crf, *_metadata(output),
+            "-pix_fmt", codec.pix_fmts[output.bits]]  # fmt: skip
 
 
 def _metadata(output: Output) -> list[str]:

@@ -16,12 +16,16 @@ from upres.media.codecs import (
     SUFFIXES,
     VIDEO_CODECS,
     VideoCodec,
+    nvenc_writes,
 )
 from upres.media.probe import MediaInfo
-from upres.tasks import TaskSpec
+from upres.tasks import Preset, TaskSpec
 
 SOUND_BYTES_PER_S = 60_000
-IMAGE_BYTES_A_PIXEL = 4
+# of photographs, 8 bits a sample, with what ought to be kept free for them: PNG's are 1.9 (measured), at most 3
+IMAGE_BYTES_A_PIXEL = {"png": 3.0, "jpeg": 1.0, "webp": 1.0, "tiff": 3.0}
+LIKELY_SHARE = 1 / 1.5  # of what is kept free: H.264 at CRF 18 takes 0.10 to 0.25 bits a pixel on restored film
+RAW_BITS_A_PIXEL = 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Output:
     mastering: str = ""  # of a PQ source, in x265's spelling
     light_level: str = ""
     nvenc: bool = False
+    preset: Preset = "medium"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -66,12 +71,26 @@ class Output:
         """Do frames travel as 16-bit samples?"""
         return self.bits > 8
 
-    def disk_bytes(self, pixels: int, frames: int, duration_s: float) -> int:
-        """What the finished file may take, roughly. Segments take as much again until it is published."""
+    def result_bytes(self, pixels: int, frames: int, sound_s: float) -> int:
+        """What the finished file may take, roughly; `sound_s` is the length of all its tracks together."""
         if not self.codec:
-            return pixels * IMAGE_BYTES_A_PIXEL * (2 if self.deep else 1)
-        picture = pixels * frames * self.video.bits_a_pixel * (self.bits / min(self.video.pix_fmts)) / 8
-        return int(picture + duration_s * SOUND_BYTES_PER_S)
+            return round(pixels * IMAGE_BYTES_A_PIXEL[self.output_format] * (2 if self.deep else 1))
+        picture = pixels * frames * self._bits_a_pixel() / 8
+        return round(picture + sound_s * SOUND_BYTES_PER_S)
+
+    def work_bytes(self, result_bytes: int) -> int:
+        """And what is kept beside it until it is published: its segments and, but for a ZIP, the joined picture."""
+        if not self.codec:
+            return 0
+        return result_bytes if self.output_format == "zip" else 2 * result_bytes
+
+    def _bits_a_pixel(self) -> float:
+        """Six steps of H.264's crf, and as many of other scales in proportion, halve the bits."""
+        codec = self.video
+        bits = codec.bits_a_pixel * self.bits / min(codec.pix_fmts)
+        if codec.crf is not None and self.crf is not None:
+            bits *= 2 ** ((codec.crf - self.crf) * 51 / codec.worst_crf / 6)
+        return min(bits, RAW_BITS_A_PIXEL * self.bits / 8)
 
 
 H264 = Output("h264", "mp4", 8, crf=18)
@@ -79,7 +98,7 @@ H264 = Output("h264", "mp4", 8, crf=18)
 
 def output_for(spec: TaskSpec, info: MediaInfo) -> Output:
     """Raises InvalidParameter for what cannot be combined, with what can; InvalidInput and UnsupportedMedia for what
-    the order itself refuses: damage, interlaced video.
+    the order itself refuses: damage, interlaced video. Whether NVENC works is not asked: `auto` is software here.
     """
     if spec.strict and info.damage:
         raise InvalidInput(f"{info.path.name} is damaged ({info.damage}) and strict was asked for",
@@ -131,7 +150,7 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     name, container = _codec_and_container(spec, info, wanted)
     codec = VIDEO_CODECS[name]
     bits, nvenc = _bits(spec, info, name), spec.encoder == "nvenc"
-    if nvenc and (name not in NVENC or (bits > 8 and name not in NVENC_10_BITS)):
+    if nvenc and not nvenc_writes(name, bits):
         raise InvalidParameter(f"encoder=nvenc cannot write {name} of {bits} bits",
                                remedy=f"use {', '.join(NVENC)} (10 bits: {', '.join(NVENC_10_BITS)})")  # fmt: skip
     if spec.crf is not None and (codec.crf is None or spec.crf > codec.worst_crf):
@@ -149,7 +168,8 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     return Output(
         name, container, bits, crf=codec.crf if spec.crf is None else spec.crf, colour=_colour(info, codec.rgb, hdr),
         hdr=hdr, mastering=info.mastering if hdr and carried else "",
-        light_level=info.light_level if hdr and carried else "", nvenc=nvenc, warnings=tuple(warnings),
+        light_level=info.light_level if hdr and carried else "", nvenc=nvenc, preset=spec.preset,
+        warnings=tuple(warnings),
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ class Shelf:
     """Some networks, of which one at a time computes, and the blocks of the largest of them, run in order."""
 
     def __init__(self, networks: Sequence[nn.Module], blocks: nn.ModuleList, device: torch.device) -> None:
-        self._networks, self._blocks, self._device = networks, blocks, device
+        self._networks, self._blocks = networks, blocks
+        self._device = torch.empty(0, device=device).device  # with its number, as tensors tell it: cuda is not cuda:0
         self._hooks: list[RemovableHandle] = []
         self._way: Offload | None = None  # as the weights were loaded: on the device or on the host
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 Offload = Literal["none", "phases", "blocks"]
@@ -19,6 +19,7 @@ class Placement:
     offload: Offload = "none"
     tile: int | None = None  # side of the squares that frames are cut into, pixels; None: frames are not cut
     carried: bool = True  # what a shot's convolutions remember stays on the device, or portions of it begin anew
+    slice_frames: int = 4  # that convolutions take together: more are faster, fewer take less
 
     @property
     def overlap(self) -> int:
@@ -29,7 +30,13 @@ class Placement:
         frames = "whole frames" if self.tile is None else f"tiles of {self.tile}"
         weights = {"none": "all weights on the device", "phases": "networks moved in and out",
                    "blocks": "the transformer's blocks streamed from host memory"}[self.offload]  # fmt: skip
-        return f"{frames}, {weights}" + ("" if self.carried else ", shots in portions")
+        portions = "" if self.carried else ", shots in portions"
+        return f"{frames}, {weights}{portions}, slices of {self.slice_frames}"
+
+    @property
+    def frugal(self) -> bool:
+        """Whether it costs time that more memory would save."""
+        return replace(self, slice_frames=max(4, self.slice_frames)) != replace(AT_ONCE, slice_frames=self.slice_frames)
 
 
 AT_ONCE = Placement()

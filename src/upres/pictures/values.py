@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from upres.errors import InvalidParameter
 from upres.media.probe import MediaInfo
@@ -16,6 +16,9 @@ Focus = Literal["auto", Spot]
 SMALLEST_SIDE = 16  # of a part worth restoring
 LONGEST_S = 10.0
 PieceStart = Annotated[float, Field(ge=0)]
+# left, top, right, bottom; readers of OpenAPI are not all at ease with the prefixItems of a tuple
+Box = Annotated[tuple[int, int, int, int], WithJsonSchema(
+    {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4})]  # fmt: skip
 PieceSeconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
@@ -89,4 +92,4 @@ class Comparison(BaseModel):
     ready_s: float | None = None
     width: int
     height: int
-    detail: tuple[int, int, int, int] | None = None
+    detail: Box | None = None

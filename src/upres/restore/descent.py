@@ -11,11 +11,13 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from upres.errors import OutOfMemory
+from upres.models.kernels.switch import KernelFailed, give_up
 from upres.models.placement import AT_ONCE, Placement
 from upres.models.restorer import Forgetful, Restorer, Stream
 from upres.restore.memory import MB, Ladder, MemoryPlan, Work
@@ -43,7 +45,7 @@ class Descent:
             needed, there = (-(-size // MB) for size in (self.plan.peak, room))
             raise OutOfMemory(f"{work.plan.target} needs {needed} MB of device memory at the least, {there} are there",
                               remedy=self.plan.remedy)  # fmt: skip
-        if self.plan.step:
+        if self.plan.step and (self.plan.placement.frugal or self.plan.window < work.plan.window):
             self.warnings.append(f"memory: {self.plan}")
 
     def step_down(self, frame: int, said: str) -> None:
@@ -60,10 +62,15 @@ class Descent:
         self.plan, self._steps = lower, self._steps + 1
         self.warnings.append(f"memory: ran out at frame {frame}, went on with {lower}")
 
+    def without_kernels(self, said: str) -> None:
+        give_up(said)
+        self.warnings.append(f"kernels: {said}; went on with plain ones")
+
 
 class Descending:
-    """A stream from source frames to restored ones, `T C H W`, which outlives torch.OutOfMemoryError where the descent
-    has a plan: otherwise that error passes. `open` opens the model's stream, `prepare` makes its input.
+    """A stream from source frames to restored ones, `T C H W`, which outlives a kernel that cannot be compiled, and
+    torch.OutOfMemoryError where the descent has a plan: otherwise that error passes. `open` opens the model's stream,
+    `prepare` makes its input.
     """
 
     def __init__(self, descent: Descent, window: int, block: int, open: Callable[[int, Placement, int], Stream],
@@ -104,9 +111,11 @@ class Descending:
             except torch.OutOfMemoryError as error:
                 if self._descent.plan is None:
                     raise
-                said = str(error).splitlines()[0]
+                remedy = partial(self._descent.step_down, self._given_back, str(error).splitlines()[0])
+            except KernelFailed as failure:
+                remedy = partial(self._descent.without_kernels, str(failure))
             self._stream = None  # only here, with the error's traceback gone, is its memory free
-            self._descent.step_down(self._given_back, said)
+            remedy()
             again = [*self._before, *self._due]
             self._dropping, self._lead_in = len(self._before), 0
             self._begun = self._given_back - len(self._before)

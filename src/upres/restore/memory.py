@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from upres.models.placement import ClipSize, Footprint, Needs, Offload, Placement
-from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B
+from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, TIME_SCALE
 from upres.models.seedvr2.footprint import SeedVr2Footprint
 
 if TYPE_CHECKING:  # what these need is not needed here
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # what these need is not needed here
 MB, GB = 2**20, 2**30
 RESERVED = 512 * MB  # a CUDA context with the libraries' kernels and cuBLAS's workspace
 SLACK = 16  # a sixteenth of the device is left to the allocator's rounding and to convolutions' workspaces
+SLICES = (8, 4, 2, 1)  # frames; 8 save 3 % of an H100's time against 4
+SLICES_ON_CPU = (4, 2, 1)
 TILES: dict[VaeQuality, int] = {"high": 1024, "medium": 768, "low": 512}
 SMALLER_TILES = (384, 256)  # where memory forbids even "low"
 FEWER_FRAMES = (41, 21, 9, 5, 1)  # windows to fall back to
@@ -96,7 +99,8 @@ def plan_memory(footprint: Footprint, work: Work, room: int, *, on_gpu: bool) ->
 
 class Ladder:
     """Every way to do a task, from the fastest to the one that needs least. Each way down costs a little more: weights
-    are moved, then streamed; frames are cut; shots lose their memory; the tiles, then the windows become smaller."""
+    are moved, then streamed; frames are cut; shots lose their memory; the tiles, then the windows become smaller.
+    Before each of these, slices become shorter."""
 
     def __init__(self, footprint: Footprint, work: Work, room: int, *, on_gpu: bool) -> None:
         self._footprint, self._work, self._room = footprint, work, room
@@ -143,8 +147,15 @@ def _ways(work: Work, on_gpu: bool) -> Iterator[tuple[int, Placement]]:
     for window in (work.plan.window, *(fewer for fewer in FEWER_FRAMES if fewer < work.plan.window)):
         for tile in _tiles(work):
             for carried in (True, False) if stream and window > 1 else (True,):
-                for offload in offloads:
-                    yield window, Placement(offload, tile, carried)
+                for offload, frames in product(offloads, _slices(work.plan.frames, on_gpu)):
+                    yield window, Placement(offload, tile, carried, frames)
+
+
+def _slices(clip_frames: int, on_gpu: bool) -> Iterator[int]:
+    """A single frame is one slice, and a first frame is one by itself."""
+    for frames in SLICES if on_gpu else SLICES_ON_CPU:
+        if frames == TIME_SCALE or (clip_frames > 1 and frames < clip_frames):
+            yield frames
 
 
 def _tiles(work: Work) -> Iterator[int | None]:

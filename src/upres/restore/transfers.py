@@ -1,8 +1,7 @@
 """Frames to the device and back while it computes. Knows no models and no files.
 
 Bytes alone cross the bus, from and to pinned memory, on streams of their own; whoever computes waits on the device for
-what arrives, and whoever writes waits on the host for what leaves. On a CPU nothing is copied and nobody waits. The
-CUDA part has not run on a GPU yet.
+what arrives, and whoever writes waits on the host for what leaves. On a CPU nothing is copied and nobody waits.
 """
 
 from __future__ import annotations

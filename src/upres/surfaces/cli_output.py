@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from upres.tasks import Codec, Encoder, Fit, Interlaced, OutputFormat, TaskSpec
+from upres.tasks import Codec, Encoder, Fit, Interlaced, OutputFormat, Preset, TaskSpec
 
 OUTPUT_OPTIONS = ("scale", "width", "height", "fit", "max_side", "codec", "output_format", "crf", "quality",
-                  "bit_depth", "encoder", "interlaced", "strict", "frame_rate")  # fmt: skip
+                  "bit_depth", "preset", "encoder", "interlaced", "strict", "frame_rate")  # fmt: skip
 
 
 def add_output_options(upscale: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def add_output_options(upscale: argparse.ArgumentParser) -> None:
     written.add_argument("--crf", type=int, help="quality of a video, lower is better (the codec's default)")
     written.add_argument("--quality", type=int, help=f"of JPEG and WebP, 1 to 100 ({default['quality']})")
     written.add_argument("--bit-depth", type=int, choices=(8, 10, 16), help="bits a sample (the input's)")
+    written.add_argument("--preset", choices=get_args(Preset), help=f"of the encoder ({default['preset']})")
     written.add_argument("--encoder", choices=get_args(Encoder), help=f"({default['encoder']})")
     read = upscale.add_argument_group("how the input is read")
     read.add_argument("--interlaced", choices=get_args(Interlaced),

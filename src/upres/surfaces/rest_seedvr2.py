@@ -22,7 +22,7 @@ from upres.version import __version__
 router = APIRouter(tags=["SeedVR2"], responses=PROBLEMS)
 
 OUTPUT_FIELDS = ("width", "height", "fit", "max_side", "codec", "output_format", "crf", "quality", "bit_depth",
-                 "encoder", "interlaced", "strict")  # fmt: skip
+                 "preset", "encoder", "interlaced", "strict")  # fmt: skip
 ADDED_FIELDS = ("vae_tiling", "vae_quality", "kind", *views.FURTHER_PARAMS, *OUTPUT_FIELDS)  # not in the document
 FORM_FIELDS = ("resolution", "batch_size", "dit_model", "color_correction", "seed", *ADDED_FIELDS)
 

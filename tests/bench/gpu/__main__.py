@@ -22,11 +22,12 @@ import torch
 from tests.bench.gpu import attention, clips, reference
 from tests.bench.gpu.networks import computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
-from tests.bench.gpu.timing import Ceilings, ceilings
+from tests.bench.gpu.timing import Ceilings, Timed, ceilings
 
 from upres.models.kernels import switch
+from upres.models.seedvr2.parts import Parts
 
-PARTS = ("ceilings", "check", "phases", "clip", "growth", "sparse")
+PARTS = ("ceilings", "check", "phases", "slices", "clip", "likeness", "growth", "sparse")
 ASPECT = 16 / 9
 GIB = 2**30
 
@@ -96,13 +97,40 @@ class Bench:
         height, width = (64, 96) if self.options.tiny else (1080, 1920)
         window = 5 if self.options.tiny else 21
         for mode in self.modes:
-            for stream in ("batch", "shot"):
+            for stream in self.options.streams:
                 result = clips.passed(parts, mode, stream, window, self.options.frames, height, width, self.device,
-                                      watch=True)  # fmt: skip
+                                      slice_frames=self.options.slices[0],
+                                      watch=not self.options.unwatched)  # fmt: skip
                 self.results.setdefault("clip", []).append({"mode": mode, "stream": stream, **asdict(result)})
                 idle = "not watched" if result.idle is None else f"{100 * result.idle:.1f} %"
                 self.say(f"clip {mode:6}{stream:6} {result.frames / result.seconds:7.2f} frames/s, GPU idle {idle}, "
                          f"peak {result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
+
+    def slices(self) -> None:
+        """The autoencoder's time and memory by the frames it takes together; nothing else on the device."""
+        window = Window(5, 64, 96) if self.options.tiny else Window(21, padded(1080), 1920)
+        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        weights = {"encode": parts.vae.encoder, "decode": parts.vae.decoder}
+        for network in (parts.dit, *weights.values()):
+            network.to("cpu")
+        for mode in self.modes:
+            for phase, network in weights.items():
+                network.to(self.device)
+                for frames in self.options.slices:
+                    result = measured(parts, window, mode, self.device, 1, frames, (phase,))[phase]
+                    self.results.setdefault("slices", []).append(
+                        {"mode": mode, "phase": phase, "slice_frames": frames, **asdict(result)})  # fmt: skip
+                    self.say(f"slices of {frames} {mode:6}{phase:8}{result.seconds * 1e3:7.0f} ms, peak "
+                             f"{result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
+                network.to("cpu")
+
+    def likeness(self) -> None:
+        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        size = clips.Passage(5, 5, 64, 96, 4) if self.options.tiny else clips.Passage(21, 21, 1080, 1920, 8)
+        fast = [mode for mode in self.modes if mode != "plain"]
+        for mode, decibels in clips.likeness(parts, fast, size, self.device).items():
+            self.results.setdefault("likeness", []).append({"mode": mode, "db": decibels})
+            self.say(f"likeness {mode:6} {decibels:.1f} dB to plain, end to end, of 8-bit pixels")
 
     def sparse(self) -> None:
         for row in attention.measured(self.device) if "sparse" not in self.refused else ():
@@ -123,10 +151,8 @@ class Bench:
         parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         label = f"{window.frames}x{window.height}x{window.width}"
         for mode in self.modes:
-            try:
-                times = measured(parts, window, mode, self.device, rounds)
-            except torch.OutOfMemoryError:
-                self.say(f"{label} {mode}: out of memory")
+            times = self._fitting(parts, window, mode, rounds)
+            if times is None:
                 continue
             total = sum(result.seconds for result in times.values())
             for phase, result in times.items():
@@ -142,6 +168,16 @@ class Bench:
                 print(f"{line}, peak {result.peak_bytes / GIB:.1f} GiB", flush=True)
             self.say(f"{label} {mode:6} " + ", ".join(f"{p} {t.seconds * 1e3:.0f}" for p, t in times.items())
                      + f" ms = {window.frames / total:.2f} frames/s")  # fmt: skip
+
+    def _fitting(self, parts: Parts, window: Window, mode: switch.Mode, rounds: int) -> dict[str, Timed] | None:
+        for frames in self.options.slices:
+            try:
+                return measured(parts, window, mode, self.device, rounds, frames)
+            except torch.OutOfMemoryError as error:
+                self.say(f"{window.frames}x{window.height}x{window.width} {mode}, slices of {frames}: "
+                         f"{str(error).splitlines()[0]}")  # fmt: skip
+            torch.cuda.empty_cache()
+        return None
 
     def _write(self) -> None:
         self.options.out.mkdir(parents=True, exist_ok=True)
@@ -177,7 +213,11 @@ def main() -> int:
     parser.add_argument("--model", choices=("3b", "7b"), default="3b")
     parser.add_argument("--windows", type=_numbers, default=[5, 21, 45, 81], help="frames, at 1080p")
     parser.add_argument("--sizes", type=_numbers, default=[480, 720, 2160], help="short sides, of windows of 5")
+    parser.add_argument("--slices", type=_numbers, default=[8, 4, 2, 1],
+                        help="frames the autoencoder takes together; all other parts use the first number")  # fmt: skip
     parser.add_argument("--frames", type=int, default=63, help="of the clip")
+    parser.add_argument("--streams", type=_among(("batch", "shot")), default=["batch", "shot"], help="of the clip")
+    parser.add_argument("--unwatched", action="store_true", help="the clip once less: how idle the GPU is, is not said")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=Path, help="a checkout of numz/ComfyUI-SeedVR2_VideoUpscaler")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))

@@ -19,8 +19,7 @@ from upres.models.kernels.blocks import AMPERE, HOPPER, Tuning, key_lists
 HEADS, DIM, BLOCK = 12, 128, 128
 # name: blocks of queries, blocks of keys, key blocks that a query block keeps on average (sparse ratio 2.0)
 STEPS = {"768x1408": (66, 264, 119), "1536x2688": (252, 1008, 119)}
-TUNINGS = {"hopper": HOPPER, "ampere": AMPERE, "64 keys, 3 stages": Tuning(64, 8, 3), "128 keys, 3": Tuning(128, 8, 3),
-           "64 keys, 4 warps": Tuning(64, 4, 3)}  # fmt: skip
+TUNINGS = {"hopper": HOPPER, "ampere": AMPERE, "128 keys, 2": Tuning(128, 8, 2)}
 LEAST_DB = 40.0  # of bfloat16
 
 
@@ -37,13 +36,13 @@ def right(device: torch.device, say: Callable[[str], None]) -> bool:
     if device.type != "cuda":
         say("check sparse attention: not on a CPU, where its tests hold it to its twin")
         return True
-    from upres.models.kernels.fused.blocks import attend_in_blocks
-
     q, k, v, mask = _given(6, 17, 7, device)
     wanted = masked(q.double(), k.double(), v.double(), mask)
     good = True
-    for name, tuning in TUNINGS.items():
-        made = attend_in_blocks(q, k, v, *key_lists(mask), tuning).double()
+    for name, way in _ways(q, k, v, mask).items():
+        if name in ("flex", "dense", "lists alone"):
+            continue
+        made = way().double()
         error = (made - wanted).norm() / wanted.norm()
         fine = bool(error < 10 ** (-LEAST_DB / 20)) and not made[:BLOCK, 0].any()
         say(f"check sparse attention, {name}: relative error {error:.1e}{'' if fine else '  WRONG'}")
@@ -51,19 +50,22 @@ def right(device: torch.device, say: Callable[[str], None]) -> bool:
     return good
 
 
-def measured(device: torch.device) -> Iterator[dict[str, Any]]:
+def measured(device: torch.device, names: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Of these ways, or of all."""
     if device.type != "cuda":
         return
     for step, sizes in STEPS.items():
         q, k, v, mask = _given(*sizes, device)
         scores = BLOCK * BLOCK * HEADS
         for name, way in _ways(q, k, v, mask).items():
+            if names and name not in names:
+                continue
             pairs = sizes[0] * sizes[1] if name == "dense" else int(mask.sum()) / HEADS
             seconds = timed(way, device, 20).seconds
             yield {"step": step, "way": name, "seconds": seconds, "flops": 4 * DIM * scores * pairs}
 
 
-def _ways(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> dict[str, Callable[[], object]]:
+def _ways(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> dict[str, Callable[[], Any]]:
     from upres.models.kernels.fused.blocks import attend_in_blocks
 
     lists = key_lists(mask)
@@ -73,12 +75,16 @@ def _ways(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> dict[str, Callable[[
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
             return F.scaled_dot_product_attention(*whole)
 
-    ways: dict[str, Callable[[], object]] = {
+    ways: dict[str, Callable[[], Any]] = {
         name: partial(attend_in_blocks, q, k, v, *lists, tuning) for name, tuning in TUNINGS.items()
     }
+    if torch.cuda.get_device_capability(q.device)[0] == 9:
+        from upres.models.kernels.fused.hopper_blocks import attend_in_blocks as fetching
+
+        ways["hopper, fetching warp"] = partial(fetching, q, k, v, *lists)
     return ways | {"flex": partial(flex, q, k, v, mask), "dense": dense, "lists alone": partial(key_lists, mask)}
 
 
 def line(row: dict[str, Any]) -> str:
-    return (f"sparse {row['step']:10} {row['way']:18} {row['seconds'] * 1e3:7.2f} ms, "
+    return (f"sparse {row['step']:10} {row['way']:22} {row['seconds'] * 1e3:7.2f} ms, "
             f"{row['flops'] / row['seconds'] / 1e12:5.0f} TFLOP/s")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ AHEAD = 2  # blocks that leave while the next is made, as in restore/stages.py
 
 
 @dataclass(frozen=True)
+class Passage:
+    window: int  # frames
+    frames: int
+    height: int
+    width: int
+    slice_frames: int
+
+
+@dataclass(frozen=True)
 class Passed:
     frames: int
     seconds: float
@@ -36,23 +46,23 @@ class Passed:
 
 
 def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: int, height: int, width: int,
-           device: torch.device, *, watch: bool) -> Passed:  # fmt: skip
+           device: torch.device, *, slice_frames: int, watch: bool) -> Passed:  # fmt: skip
     """stream: "batch" as the reference does it, or "shot", ours. The clip is enlarged twofold."""
-    before = switch.use(mode)
+    before, size = switch.use(mode), Passage(window, frames, height, width, slice_frames)
     try:
         for _ in range(2):  # the first time kernels are compiled and memory is taken
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             settle(device)
             began = time.perf_counter()
-            done = sum(len(block) for block in _through(parts, stream, window, frames, height, width, device))
+            done = sum(len(block) for block in _through(parts, stream, size, device))
             settle(device)
             seconds = time.perf_counter() - began
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         idle = None
         if watch and device.type == "cuda":
             with profile(activities=[ProfilerActivity.CUDA]) as record:
-                for _ in _through(parts, stream, window, frames, height, width, device):
+                for _ in _through(parts, stream, size, device):
                     pass
                 settle(device)
             idle = idle_share(list(record.events()))
@@ -63,16 +73,16 @@ def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: in
 
 
 @torch.inference_mode()
-def _through(parts: Parts, stream: str, window: int, frames: int, height: int, width: int,
-             device: torch.device) -> Iterator[np.ndarray]:  # fmt: skip
+def _through(parts: Parts, stream: str, size: Passage, device: torch.device) -> Iterator[np.ndarray]:
+    window, frames, height, width = size.window, size.frames, size.height, size.width
     transfers, source = Transfers(device), np.random.default_rng(0)
     blocks = [source.integers(0, 256, (window, height // 2, width // 2, 3), dtype=np.uint8) for _ in range(2)]
     rows, columns = padded(height), padded(width)
     if stream == "batch":
-        through = BatchStream(parts, window, None, SeededNoise(42, device), Recipe())
+        through = BatchStream(parts, window, None, SeededNoise(42, device), Recipe(), size.slice_frames)
         push, flush = through.push, through.flush
     else:
-        shot = Shot(parts, (rows, columns), window, None, 42)
+        shot = Shot(parts, (rows, columns), window, None, 42, slice_frames=size.slice_frames)
         push, flush = shot.push, shot.close
     waiting: deque[Tensor] = deque()
     leaving: deque[Leaving] = deque()
@@ -100,10 +110,24 @@ def _through(parts: Parts, stream: str, window: int, frames: int, height: int, w
         yield leaving.popleft().numpy()
 
 
+def likeness(parts: Parts, modes: list[switch.Mode], size: Passage, device: torch.device) -> dict[str, float]:
+    """PSNR of each mode's bytes against the plain mode's, dB, the peak being 255."""
+    made: dict[str, np.ndarray] = {}
+    for mode in ("plain", *modes):
+        before = switch.use(mode)
+        try:
+            made[mode] = np.concatenate(list(_through(parts, "batch", size, device)))
+        finally:
+            switch.use(before)
+    errors = {mode: float(np.mean((made[mode].astype(np.float32) - made["plain"]) ** 2)) for mode in modes}
+    return {mode: 10 * math.log10(255**2 / error) if error else math.inf for mode, error in errors.items()}
+
+
 def idle_share(events: list[FunctionEvent]) -> float:
-    """Between the first and the last kernel. Copies by the copy engine count as idle."""
+    """Between the first and the last kernel. Copies over the bus count as idle, those within the memory do not."""
     spans = sorted((e.time_range.start, e.time_range.end) for e in events
-                   if e.device_type == torch.autograd.DeviceType.CUDA and not e.name.startswith("Memcpy"))  # fmt: skip
+                   if e.device_type == torch.autograd.DeviceType.CUDA
+                   and (not e.name.startswith("Memcpy") or "DtoD" in e.name))  # fmt: skip
     busy, until = 0.0, spans[0][0]
     for start, end in spans:
         busy += max(0.0, end - max(start, until))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from tests.bench.gpu.timing import Timed, timed
 from torch import Tensor
 
 from upres.models.kernels import switch
+from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.parts import Parts
 from upres.restore.color import correct
 
@@ -29,15 +30,16 @@ class Window:
     width: int
 
 
-def runs(parts: Parts, window: Window, device: torch.device) -> dict[str, Callable[[], Tensor]]:
+def runs(parts: Parts, window: Window, device: torch.device,
+         slice_frames: int = TIME_SCALE) -> dict[str, Callable[[], Tensor]]:  # fmt: skip
     """What to call for each phase. Inputs are made before."""
     frames = clip(window.frames, window.height, window.width, device, parts.dtype)
     given = latents(window.frames, window.height, window.width, device, parts.dtype)
     conditioned = torch.cat((given, given, torch.ones_like(given[..., :1])), dim=-1)
     return {
-        "encode": lambda: parts.encode(frames, None),
+        "encode": lambda: parts.encode(frames, None, slice_frames),
         "transformer": lambda: parts.dit(conditioned, parts.text, 1000.0),
-        "decode": lambda: parts.decode(given, None),
+        "decode": lambda: parts.decode(given, None, slice_frames),
         "colour": lambda: correct("lab", frames.float().flip(0), frames.float()).add(1).mul(127.5).to(torch.uint8),
     }
 
@@ -85,10 +87,12 @@ def checked(size: str, mode: switch.Mode, device: torch.device, window: Window, 
     return checks
 
 
-def measured(parts: Parts, window: Window, mode: switch.Mode, device: torch.device, rounds: int) -> dict[str, Timed]:
+def measured(parts: Parts, window: Window, mode: switch.Mode, device: torch.device, rounds: int,
+             slice_frames: int, only: Sequence[str] = PHASES) -> dict[str, Timed]:  # fmt: skip
     before = switch.use(mode)
     try:
         with torch.inference_mode():
-            return {name: timed(run, device, rounds) for name, run in runs(parts, window, device).items()}
+            ways = runs(parts, window, device, slice_frames)
+            return {name: timed(ways[name], device, rounds) for name in only}
     finally:
         switch.use(before)

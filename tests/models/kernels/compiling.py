@@ -22,10 +22,22 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from upres.models.kernels.blocks import AMPERE, HOPPER
-from upres.models.kernels.fused import blocks, convolution, frame_norm, heads, rows, softmax
+from upres.models.kernels.fused import (
+    blocks,
+    choice,
+    convolution,
+    frame_convolution,
+    frame_norm,
+    heads,
+    rows,
+    softmax,
+    unfolded,
+    whole_heads,
+)
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may have (CUDA programming guide, table of features)
-POINTERS = {"bf16": "*bf16", "fp32": "*fp32", "fp8": "*fp8e4nv", "i32": "*i32", "i64": "*i64"}
+POINTERS = {"bf16": "*bf16", "fp32": "*fp32", "fp8": "*fp8e4nv", "i32": "*i32", "i64": "*i64",
+            "u8": "*u8"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,12 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
                                            {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip
     yield "softmax", Case(softmax._softmax, {"scores": "fp32", "out": "bf16"}, {"B": softmax.BLOCK}, 8)
     yield from _transformer(capability)
+    yield from _flashvsr()
     for tuning in (HOPPER, AMPERE):
         pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
         yield f"attention {tuning.keys}", Case(
             blocks._attend, pointers, {"DIM": 128, "KEYS": tuning.keys, "BLOCK": 128}, tuning.warps, tuning.stages,
-            odd=("query_blocks", "key_blocks"),
+            odd=("query_blocks", "listed"),
         )  # fmt: skip
     if capability >= 89:
         for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE), (256, 256, convolution.SMALL)):
@@ -111,7 +124,8 @@ def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
             pointers = {"x": "bf16", "change": "bf16", "gate": "fp32", "shift": "fp32", "scale": "fp32",
                         "summed": "bf16", **out}  # fmt: skip
             yield f"modulated {columns}{label}", Case(rows._modulated, pointers,
-                                                      {**sizes[0], "GATED": True, "FP8": eight}, sizes[1])  # fmt: skip
+                                                      {**sizes[0], "CHANGED": True, "GATED": True, "CENTRED": False,
+                                                       "FP8": eight}, sizes[1])  # fmt: skip
             pointers = {"x": "bf16", "rows": "i64", **out}
             yield f"taken {columns}{label}", Case(rows._taken, pointers, {**sizes[0], "FP8": eight}, sizes[1])
         sizes = _row(6912)
@@ -124,6 +138,29 @@ def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
         sizes = {"HEADS": count, "BH": 32, "DIM": 128, "FREQUENCIES": 21}
         yield f"heads {count}", Case(heads._packed, {**pointers, "at": "i32", "table": "fp32"}, sizes, 4,
                                      odd=("first_rows",))  # fmt: skip
+
+
+def _flashvsr() -> Iterator[tuple[str, Case]]:
+    tile, sides = frame_convolution.SQUARE, ("pixels", "height", "width")
+    for label, sizes in (("doubled", {"SIDE": 2, "GROWN": 2, "LAST": 0}),
+                         ("last two", {"SIDE": 3, "GROWN": 1, "LAST": 27})):  # fmt: skip
+        pointers = dict.fromkeys(("x", "weight", "out", "last"), "bf16")
+        shape = {"BM": tile.pixels, "BN": tile.outputs, "BK": tile.inputs}
+        constants = {"C": 128, "N": 128, "RELU": True, **shape, **sizes}
+        yield label, Case(frame_convolution._convolved, pointers, constants, tile.warps, tile.stages, odd=sides)
+    yield "paired", Case(frame_convolution._paired, dict.fromkeys(("x", "before", "out"), "bf16"),
+                         {"C": 128, "BC": 128, "B": 64}, 8, odd=("pixels", "size"))  # fmt: skip
+    yield "planes summed", Case(frame_convolution._summed, dict.fromkeys(("planes", "bias", "out"), "bf16"),
+                                {"OUTPUTS": 3, "B": frame_convolution.ROWS}, 4, odd=sides)  # fmt: skip
+    pointers = {**dict.fromkeys(("qkv", "norm_q", "norm_k", "q", "k", "v"), "bf16"), "rotation": "fp32"}
+    yield "heads normed together", Case(whole_heads._placed, pointers, {"HEADS": 12, "BH": 16, "DIM": 128}, 4)
+    yield "means of windows", Case(whole_heads._means, {"x": "bf16", "out": "fp32"}, {"TOKENS": 128, "DIM": 128}, 4)
+    odd = ("keys", "windows")
+    yield "pairs weighed", Case(choice._weighed, {"scores": "fp32", "near": "u8"}, {"B": 1024}, 4, odd=odd)
+    yield "pairs listed", Case(choice._listed, {"weights": "fp32", "thresholds": "fp32", "numbers": "i32",
+                               "counts": "i32"}, {"B": 1024}, 4, odd=odd)  # fmt: skip
+    yield "unfolded", Case(unfolded._gathered, {"x": "bf16", "out": "bf16"}, {"C": 2048, "BC": 2048, "TAPS": 4}, 4,
+                           odd=("first", "height", "width", "stride"))  # fmt: skip
 
 
 def _row(columns: int) -> tuple[dict[str, int], int]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from upres.models.flashvsr.sparse_attention import masked
-from upres.models.kernels.blocks import Tuning, attend_in_blocks, key_lists
+from upres.models.kernels.blocks import Tuning, attend_in_lists, key_lists
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3}  # the interpreter cannot multiply matrices of bfloat16
 
@@ -36,7 +36,7 @@ def test_rows_with_gaps_are_read_where_they_are(fused: None) -> None:
     together = torch.randn(128, 3, 2, 16, generator=torch.Generator().manual_seed(1))
     q, k, v = together.unbind(1)
     mask = torch.ones(2, 1, 1, dtype=torch.bool)
-    torch.testing.assert_close(attend_in_blocks(q, k, v, mask), masked(q, k, v, mask), atol=1e-5, rtol=0)
+    torch.testing.assert_close(attend_in_lists(q, k, v, *key_lists(mask)), masked(q, k, v, mask), atol=1e-5, rtol=0)
 
 
 def test_lists_name_the_chosen_blocks_in_order() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,9 @@ import pytest
 from support import make_settings, make_video, workers_of
 from upres.engine import LocalEngine
 from upres.errors import GpuBusy
+from upres.queue.database import Database
+from upres.queue.store import TaskStore
+from upres.queue.workers import WorkerTable
 from upres.settings import Settings
 from upres.tasks import Task, TaskSpec, TaskState
 
@@ -27,6 +30,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.02)
 
 
 def spec(path: Path, resolution: int = 96) -> TaskSpec:
@@ -34,8 +38,23 @@ def spec(path: Path, resolution: int = 96) -> TaskSpec:
 
 
 @pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
+    """For all tests that do not mind what ran before them."""
+    engine = LocalEngine(make_settings(tmp_path_factory.mktemp("data")))
+    yield engine
+    engine.stop()
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some seconds of work: long enough to be stopped in the middle of, short enough to be finished after that."""
+    return make_video(tmp_path_factory.mktemp("media") / "clip.mp4", frames=120, size="96x72", sound=False)
+
+
+@pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Long enough to be killed in the middle of, wherever it runs."""
+    """Never finished here."""
     return make_video(tmp_path_factory.mktemp("media") / "long.mp4", frames=300, size="96x72", sound=False)
 
 
@@ -49,63 +68,62 @@ def running(engine: LocalEngine, task: Task) -> int:
     return pid
 
 
-def test_a_task_is_restored_and_its_file_is_where_it_says(fresh_engine: LocalEngine, small_video: Path) -> None:
-    task = fresh_engine.wait(fresh_engine.submit(spec(small_video)).id, PATIENCE_S)
+def test_a_task_is_restored_and_its_file_is_where_it_says(here: LocalEngine, small_video: Path) -> None:
+    task = here.wait(here.submit(spec(small_video)).id, PATIENCE_S)
     assert task.state is TaskState.COMPLETED, task.failure
     assert task.result is not None and task.result.frames == 9 and task.result.output_resolution == "128x96"
-    output = fresh_engine.output(task.id)
+    output = here.output(task.id)
     assert output.stat().st_size > 0 and [p.name for p in output.parent.iterdir()] == [output.name]
     assert output.name.startswith("small_compact_96p_b1_cnone_s42_")
 
 
-def test_a_killed_workers_task_is_finished_by_the_next_one(fresh_engine: LocalEngine, long_video: Path) -> None:
-    task = fresh_engine.submit(spec(long_video))
-    os.kill(running(fresh_engine, task), signal.SIGKILL)
-    task = fresh_engine.wait(task.id, PATIENCE_S)
+def test_a_killed_workers_task_is_finished_by_the_next_one(here: LocalEngine, clip: Path) -> None:
+    task = here.submit(spec(clip))
+    os.kill(running(here, task), signal.SIGKILL)
+    task = here.wait(task.id, PATIENCE_S)
     assert task.state is TaskState.COMPLETED and task.attempt == 2
-    assert task.result is not None and task.result.frames == 300
+    assert task.result is not None and task.result.frames == 120
 
 
 def test_cancelling_a_running_task_leaves_no_file_and_a_worker_that_goes_on(
-    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path, small_video: Path
+    here: LocalEngine, long_video: Path, small_video: Path
 ) -> None:
-    task = fresh_engine.submit(spec(long_video))
-    pid = running(fresh_engine, task)
-    fresh_engine.cancel(task.id)
-    assert fresh_engine.wait(task.id, PATIENCE_S).state is TaskState.CANCELLED
-    assert list((fresh_settings.output_dir / task.id).iterdir()) == []
-    following = fresh_engine.wait(fresh_engine.submit(spec(small_video)).id, PATIENCE_S)
-    assert following.state is TaskState.COMPLETED and fresh_engine.gpu().worker_pid == pid
+    task = here.submit(spec(long_video))
+    pid = running(here, task)
+    here.cancel(task.id)
+    assert here.wait(task.id, PATIENCE_S).state is TaskState.CANCELLED
+    assert list((here.settings.output_dir / task.id).iterdir()) == []
+    following = here.wait(here.submit(spec(small_video)).id, PATIENCE_S)
+    assert following.state is TaskState.COMPLETED and here.gpu().worker_pid == pid
 
 
 def test_a_damaged_input_fails_its_task_and_not_the_worker(
-    fresh_engine: LocalEngine, tmp_path: Path, small_video: Path
+    here: LocalEngine, tmp_path: Path, small_video: Path
 ) -> None:
     doomed = tmp_path / "doomed.mp4"
     doomed.write_bytes(small_video.read_bytes())
-    blocker = fresh_engine.submit(spec(small_video))
-    task = fresh_engine.submit(spec(doomed))
+    blocker = here.submit(spec(small_video))
+    task = here.submit(spec(doomed))
     doomed.unlink()
-    assert fresh_engine.wait(blocker.id, PATIENCE_S).state is TaskState.COMPLETED
-    failed = fresh_engine.wait(task.id, PATIENCE_S)
+    assert here.wait(blocker.id, PATIENCE_S).state is TaskState.COMPLETED
+    failed = here.wait(task.id, PATIENCE_S)
     assert failed.state is TaskState.FAILED and failed.failure is not None
     assert failed.failure.code == "file_not_found" and "doomed.mp4" in failed.failure.message
 
 
-def test_releasing_memory_ends_an_idle_worker_and_refuses_a_busy_one(
-    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path
-) -> None:
-    assert "no worker" in fresh_engine.offload()
-    task = fresh_engine.submit(spec(long_video))
-    pid = running(fresh_engine, task)
+def test_releasing_memory_ends_an_idle_worker_and_refuses_a_busy_one(here: LocalEngine, long_video: Path) -> None:
+    here.stop()
+    assert "no worker" in here.offload()
+    task = here.submit(spec(long_video))
+    pid = running(here, task)
     with pytest.raises(GpuBusy):
-        fresh_engine.offload()
-    fresh_engine.cancel(task.id)
-    fresh_engine.wait(task.id, PATIENCE_S)
-    until(lambda: fresh_engine.gpu().current_task is None and not busy(fresh_engine), "the worker is idle")
-    assert fresh_engine.offload() == "GPU memory released"
+        here.offload()
+    here.cancel(task.id)
+    here.wait(task.id, PATIENCE_S)
+    until(lambda: here.gpu().current_task is None and not busy(here), "the worker is idle")
+    assert here.offload() == "GPU memory released"
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert workers_of(fresh_settings) == []
+    assert workers_of(here.settings) == []
 
 
 def busy(engine: LocalEngine) -> bool:
@@ -113,15 +131,22 @@ def busy(engine: LocalEngine) -> bool:
     return row is not None and row.state in ("busy", "loading")
 
 
-def test_stopping_puts_the_running_task_back_and_it_is_finished_later(
-    fresh_engine: LocalEngine, fresh_settings: Settings, long_video: Path
-) -> None:
-    task = fresh_engine.submit(spec(long_video))
-    pid = running(fresh_engine, task)
-    assert fresh_engine.stop() == [pid]
-    assert workers_of(fresh_settings) == []
-    task = fresh_engine.wait(task.id, PATIENCE_S)
+def test_stopping_puts_the_running_task_back_and_it_is_finished_later(here: LocalEngine, clip: Path) -> None:
+    task = here.submit(spec(clip))
+    pid = running(here, task)
+    assert here.stop() == [pid]
+    assert workers_of(here.settings) == []
+    task = here.wait(task.id, PATIENCE_S)
     assert task.state is TaskState.COMPLETED and task.attempt == 1
+
+
+def test_stopping_ends_a_keeper_that_has_only_just_been_started(fresh_settings: Settings, small_image: Path) -> None:
+    engine = LocalEngine(fresh_settings, worker="no.such.module")
+    engine.submit(spec(small_image))
+    (keeper,) = [child for child in psutil.Process().children() if child.cwd() == str(fresh_settings.data_dir)]
+    engine.stop()
+    assert not keeper.is_running()
+    engine.close()
 
 
 def test_an_idle_worker_exits_by_itself_and_the_next_task_starts_another(tmp_path: Path, small_video: Path) -> None:
@@ -134,10 +159,11 @@ def test_an_idle_worker_exits_by_itself_and_the_next_task_starts_another(tmp_pat
     engine.close()
 
 
-def test_switching_loads_the_model_and_says_so(fresh_engine: LocalEngine) -> None:
-    assert fresh_engine.models().current is None
-    assert fresh_engine.switch("compact") == "compact"
-    assert fresh_engine.models().current == "compact" and fresh_engine.gpu().current_model == "compact"
+def test_switching_loads_the_model_and_says_so(here: LocalEngine) -> None:
+    here.stop()
+    assert here.models().current is None
+    assert here.switch("compact") == "compact"
+    assert here.models().current == "compact" and here.gpu().current_model == "compact"
 
 
 def test_many_starters_make_one_worker(fresh_settings: Settings, small_video: Path) -> None:
@@ -169,3 +195,18 @@ def test_submits_from_many_threads_are_all_done_by_one_worker(
     ended = [fresh_engine.wait(task.id, PATIENCE_S) for task in tasks]
     assert {task.state for task in ended} == {TaskState.COMPLETED}
     assert len({task.result.output_path for task in ended if task.result is not None}) == 8
+
+
+def test_a_keeper_that_has_let_go_and_not_yet_ended_is_not_waited_for(tmp_path: Path, small_video: Path) -> None:
+    """It has looked at the queue for the last time: a task submitted now would come to nobody."""
+    engine = LocalEngine(make_settings(tmp_path / "data"))
+    slot = engine.supervisor.slots[0]
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as leaving:
+        WorkerTable(Database(engine.settings.data_dir / "upres.sqlite3")).keep(slot.name, leaving.pid)
+        engine.supervisor._started[slot.name] = (leaving, time.monotonic())
+        task = engine.submit(spec(small_video))
+        store = TaskStore(Database(engine.settings.data_dir / "upres.sqlite3"))  # looks without helping
+        until(lambda: store.get(task.id).state.finished, "the task ran")
+        assert leaving.poll() is None
+    engine.stop()
+    engine.close()

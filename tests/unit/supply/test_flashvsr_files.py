@@ -84,6 +84,7 @@ def test_parts_without_versions_have_one_name_whichever_model_they_are_taken_for
         assert name_of(Path("/a"), part, "BF16", "flashvsr-v1-full", lambda *_: None) == name
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_file_of_several_parts_becomes_one_file_for_each(tmp_path: Path, settings: Settings) -> None:
     together = {
         **dit().state_dict(), **{f"lq_proj_in.{k}": v for k, v in projection().state_dict().items()},
@@ -99,6 +100,7 @@ def test_a_file_of_several_parts_becomes_one_file_for_each(tmp_path: Path, setti
         take(tmp_path / "flashvsr-v1.1.safetensors", settings)
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_file_of_one_part_is_linked_and_tells_what_its_model_lacks(tmp_path: Path, settings: Settings) -> None:
     save_file(dit().state_dict(), tmp_path / "dit_v1.1.safetensors")
     (imported,) = take(tmp_path / "dit_v1.1.safetensors", settings)

@@ -26,6 +26,7 @@ def take(path: Path, settings: Settings, wanted: str | None = None) -> Imported:
     return imported
 
 
+@pytest.mark.usefixtures("no_process")
 @pytest.mark.parametrize(
     ("made_as", "called", "found"),
     [
@@ -44,6 +45,7 @@ def test_a_transformer_gets_the_name_of_its_content_whatever_it_was_called(
     assert (imported.models, imported.missing) == ((found,), (VAE, TEXT))
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_whole_set_taken_in_one_by_one_is_installed(tmp_path: Path, settings: Settings) -> None:
     torch.save(text_embedding(), tmp_path / "embedding")
     for source in (write_dit(tmp_path / "a", "3b"), write_vae(tmp_path / "b"), tmp_path / "embedding"):
@@ -64,6 +66,7 @@ def test_a_file_on_the_same_disk_is_linked_and_one_given_by_a_link_is_followed(
     assert take(source, settings).how == "is there already"
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_file_that_cannot_be_linked_is_copied(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +81,7 @@ def test_a_file_that_cannot_be_linked_is_copied(
     assert [path.name for path in settings.model_dir.iterdir()] == [VAE]
 
 
+@pytest.mark.usefixtures("no_process")
 def test_another_file_of_the_name_is_not_replaced(tmp_path: Path, settings: Settings) -> None:
     settings.model_dir.mkdir(parents=True)
     (settings.model_dir / VAE).write_bytes(b"mine")
@@ -86,6 +90,7 @@ def test_another_file_of_the_name_is_not_replaced(tmp_path: Path, settings: Sett
     assert (settings.model_dir / VAE).read_bytes() == b"mine"
 
 
+@pytest.mark.usefixtures("no_process")
 def test_the_sharp_one_can_be_named_and_no_name_that_does_not_fit(tmp_path: Path, settings: Settings) -> None:
     source = write_dit(tmp_path / "a_fp16.safetensors", "7b")
     with pytest.raises(InvalidParameter, match=r"it can be seedvr2_ema_7b_fp16.safetensors or seedvr2_ema_7b_sharp_fp"):
@@ -94,6 +99,7 @@ def test_the_sharp_one_can_be_named_and_no_name_that_does_not_fit(tmp_path: Path
     assert take(source, settings, sharp).path.name == sharp
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_file_with_keys_missing_or_cut_short_or_of_no_model_is_refused(tmp_path: Path, settings: Settings) -> None:
     weights = random_weights("3b")
     del weights["txt_in.bias"]
@@ -111,6 +117,7 @@ def test_a_file_with_keys_missing_or_cut_short_or_of_no_model_is_refused(tmp_pat
     assert not settings.model_dir.exists()
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_transformer_stored_in_a_type_the_catalogue_has_no_name_for_is_refused(
     tmp_path: Path, settings: Settings
 ) -> None:

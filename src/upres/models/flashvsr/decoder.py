@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.flashvsr.causal import laid_out
+from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired, takes
 
 FRAMES = 4  # for each latent frame
 SCALE = 8
@@ -36,6 +37,7 @@ class DecoderMemory:
 
     def __init__(self) -> None:
         self._last: dict[nn.Module, Tensor] = {}
+        self.merged: tuple[Tensor, ...] = ()  # what the fused way makes of the decoder's weights
 
     @property
     def fresh(self) -> bool:
@@ -46,10 +48,10 @@ class DecoderMemory:
         return sum(x.untyped_storage().nbytes() for x in self._last.values())
 
     def before(self, block: nn.Module, x: Tensor) -> Tensor:
-        """The frames of `x`, each one later: what was remembered, and all but the last, which is remembered."""
+        """The frame before those of `x`, zeros before a clip; the last of `x` is remembered."""
         last = self._last[block] if block in self._last else torch.zeros_like(x[:1])
         self._last[block] = x[-1:].clone()
-        return torch.cat((last, x[:-1]))
+        return last
 
 
 class TinyDecoder(nn.Module):
@@ -84,18 +86,34 @@ class TinyDecoder(nn.Module):
         return out[dropped:].mul_(2).sub_(1)
 
     def _decode(self, x: Tensor, memory: DecoderMemory) -> Iterator[Tensor]:
-        """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
-        layer = self.decoder
-        x = F.relu(layer["3"](F.relu(layer["1"](x))))
-        for first in (5, 11, 17):
+        fast = takes(x[:, :0], *(self._conv(name).weight for name in (10, 16, 22, 24)))
+        if fast and not memory.merged:
+            memory.merged = tuple(merged(self._conv(n).weight, self._conv(n + 1).weight) for n in (9, 15, 21))
+        x = convolved(x, self._conv(1).weight, self._conv(1).bias)
+        x = convolved(x, self._conv(3).weight)
+        for level, first in enumerate((5, 11, 17)):
             for number in range(first, first + MEMORY_BLOCKS):
-                x = layer[str(number)](x, memory)
-            x = layer[str(first + 4)](x)
+                x = self.decoder[str(number)](x, memory)
             if first < 17:
-                x = layer[str(first + 5)](_doubled(x))
-        for part in self._split(x, 2, 1):  # from here on each frame stands for itself
-            part = F.relu(layer["24"](F.relu(layer["22"](_doubled(part)))))
-            yield layer["26"](part)
+                x = doubled(x, memory.merged[level]) if fast else self._conv(first + 5)(self._doubled(x, first + 4))
+        for part in self._split(x, 2, GROWTH[-1]):  # from here on each frame stands for itself
+            if fast:
+                whole = doubled(part, memory.merged[-1], relu=True)
+            else:
+                whole = convolved(self._doubled(part, 21), self._conv(22).weight)
+            last = self._conv(26)
+            assert last.bias is not None
+            yield last_two(whole, self._conv(24).weight, last.weight, last.bias)
+
+    def _doubled(self, x: Tensor, grow: int) -> Tensor:
+        """Doubling the size and a 1x1 convolution may change places: the convolution is done where it is cheap."""
+        return F.interpolate(self.decoder[str(grow)](x), scale_factor=2.0, mode="nearest")
+
+    def _conv(self, number: int) -> nn.Conv2d:
+        layer = self.decoder[str(number)]
+        conv = layer.conv if isinstance(layer, Grow) else layer
+        assert isinstance(conv, nn.Conv2d)
+        return conv
 
     def _split(self, x: Tensor, scale: int, frames: int) -> tuple[Tensor, ...]:
         """Into parts whose widest layer, `frames` frames for each of `x` and `scale` or more times its size, fits."""
@@ -112,7 +130,9 @@ class MemoryBlock(nn.Module):
                                   _conv(channels, channels, bias=True))  # fmt: skip
 
     def forward(self, x: Tensor, memory: DecoderMemory) -> Tensor:
-        return F.relu(self.conv(torch.cat((x, memory.before(self, x)), dim=1)) + x)
+        first, second, third = (part for part in self.conv if isinstance(part, nn.Conv2d))
+        change = convolved(paired(x, memory.before(self, x)), first.weight, first.bias)
+        return convolved(convolved(change, second.weight, second.bias), third.weight, third.bias, x)
 
 
 class Grow(nn.Module):
@@ -129,7 +149,3 @@ class Grow(nn.Module):
 
 def _conv(channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -16,9 +16,15 @@ from torch import Tensor, nn
 
 from upres.models.flashvsr.locality import Choice, Locality
 from upres.models.flashvsr.memory import SliceMemory
-from upres.models.flashvsr.rope import turned, turns
+from upres.models.flashvsr.rope import turns
 from upres.models.flashvsr.sparse_attention import attend
 from upres.models.flashvsr.windows import FRAMES, PATCH, TOKENS, patches_in, patches_out
+from upres.models.kernels.blocks import attend_in_lists
+from upres.models.kernels.choice import chosen
+from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.rows import changed_then_normed, linear, linear_gelu, narrowed
+from upres.models.kernels.switch import fused
+from upres.models.kernels.whole_heads import Norms, placed, window_means
 
 TIMESTEP = 1000.0  # the one step goes from pure noise to the clean latent
 
@@ -46,6 +52,7 @@ class Fixed:
     attention_gate: Tensor
     ffn_norm: tuple[Tensor, Tensor]
     ffn_gate: Tensor
+    qkv: tuple[Tensor, Tensor]  # weight and bias of all three products of self attention
     text: tuple[Tensor, Tensor]  # keys and values, (1, heads, length, head_dim)
 
 
@@ -82,11 +89,18 @@ class Dit(nn.Module):
         rotation = turns(self.config.dim // self.config.heads, start, slices, locality.rows, locality.columns,
                          latents.device)  # fmt: skip
         x = F.linear(patches_in(latents), self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
-        for number, (block, fixed, memory) in enumerate(zip(self.blocks, conditioning.blocks, memories, strict=True)):
+        fixed = conditioning.blocks
+        norms = [*(one.attention_norm for one in fixed), conditioning.head_norm]
+        change, gate = None, None
+        for number, (block, memory) in enumerate(zip(self.blocks, memories, strict=True)):
             if number < len(conditions):
-                x = x + conditions[number]
-            x = block(x, fixed, rotation, memory, locality)
-        return patches_out(self.head(x, conditioning.head_norm), locality.rows, locality.columns)
+                x = changed(x, change, gate) + conditions[number]
+                change, gate = None, None
+            x, seen = changed_then_normed(x, change, gate, *norms[number], self.config.eps)
+            x, change = block(x, seen, fixed[number], rotation, memory, locality)
+            gate = fixed[number].ffn_gate
+        _, seen = changed_then_normed(x, change, gate, *norms[-1], self.config.eps)
+        return patches_out(self.head(seen), locality.rows, locality.columns)
 
     def time(self) -> tuple[Tensor, Tensor]:
         """(1 dim, 1 6 dim): the embedding of the timestep, and what the blocks' modulation adds to."""
@@ -117,20 +131,25 @@ class Block(nn.Module):
         )
         self.eps = config.eps
 
-    def forward(self, x: Tensor, fixed: Fixed, rotation: Tensor, memory: SliceMemory, locality: Locality) -> Tensor:
-        change = self.self_attn(normed(x, fixed.attention_norm, self.eps), rotation, memory, locality)
-        x = torch.addcmul(x, fixed.attention_gate, change)
-        x = x + self.cross_attn(self.norm3(x), fixed.text)
-        return torch.addcmul(x, fixed.ffn_gate, self.ffn(normed(x, fixed.ffn_norm, self.eps)))
+    def forward(self, x: Tensor, seen: Tensor | Rows, fixed: Fixed, rotation: Tensor, memory: SliceMemory,
+                locality: Locality) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`seen` is x normed -> x, and what is to be added to it, times the gate of the last layer."""
+        change = self.self_attn(seen, fixed.qkv, rotation, memory, locality)
+        x, seen = changed_then_normed(x, change, fixed.attention_gate, self.norm3.weight, self.norm3.bias, self.eps)
+        x, seen = changed_then_normed(x, self.cross_attn(seen, fixed.text), None, *fixed.ffn_norm, self.eps)
+        widened, narrow = (layer for layer in self.ffn if isinstance(layer, nn.Linear))
+        return x, linear(linear_gelu(seen, widened.weight, widened.bias), narrow.weight, narrow.bias)
 
     def fix(self, modulation: Tensor, text: Tensor) -> Fixed:
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + modulation)[0]
-        return Fixed((1 + scale1, shift1), gate1, (1 + scale2, shift2), gate2, self.cross_attn.remember(text))
+        return Fixed((1 + scale1, shift1), gate1, (1 + scale2, shift2), gate2, self.self_attn.joined(),
+                     self.cross_attn.remember(text))  # fmt: skip
 
 
-def normed(x: Tensor, modulation: tuple[Tensor, Tensor], eps: float) -> Tensor:
-    scale, shift = modulation
-    return F.layer_norm(x, x.shape[-1:], scale, shift, eps)
+def changed(x: Tensor, change: Tensor | None, gate: Tensor | None) -> Tensor:
+    if change is None:
+        return x
+    return x + change if gate is None else torch.addcmul(x, gate, change)
 
 
 class Attention(nn.Module):
@@ -138,7 +157,7 @@ class Attention(nn.Module):
         super().__init__()
         self.q, self.k, self.v, self.o = (nn.Linear(config.dim, config.dim) for _ in range(4))
         self.norm_q, self.norm_k = (nn.RMSNorm(config.dim, eps=config.eps) for _ in range(2))  # over all heads
-        self.heads = config.heads
+        self.heads, self.eps = config.heads, config.eps
 
 
 class SelfAttention(Attention):
@@ -146,31 +165,38 @@ class SelfAttention(Attention):
         super().__init__(config)
         self.choice = Choice()
 
-    def forward(self, x: Tensor, rotation: Tensor, memory: SliceMemory, locality: Locality) -> Tensor:
-        q = turned(self._split(self.norm_q(self.q(x))), rotation)
-        k = turned(self._split(self.norm_k(self.k(x))), rotation)
-        slices = len(x) // (locality.windows * TOKENS)
-        keys, values, means = memory.extend(k, self._split(self.v(x)), window_means(k), slices)
-        mask = self.choice(window_means(q), means, locality.near, locality.top)
-        mask = F.pad(mask, (0, len(keys) // TOKENS - mask.shape[-1]))  # nothing is seen where nothing is remembered
-        out: Tensor = self.o(rearrange(attend(q, keys, values, mask), "s h d -> s (h d)"))
-        return out
+    def forward(self, x: Tensor | Rows, qkv: tuple[Tensor, Tensor], rotation: Tensor, memory: SliceMemory,
+                locality: Locality) -> Tensor:  # fmt: skip
+        product = linear(x, *qkv)
+        tokens, slices = len(product), len(product) // (locality.windows * TOKENS)
+        shape = (tokens, self.heads, product.shape[1] // (3 * self.heads))
+        keys, values = memory.room(slices, shape, slices * locality.windows, product)
+        q = placed(product, Norms(self.norm_q.weight, self.norm_k.weight, self.eps), rotation, keys, values)
+        seen = memory.see(window_means(keys, TOKENS))
+        means = window_means(q, TOKENS)
+        if fused(q):
+            out = attend_in_lists(q, seen.keys, seen.values, *chosen(means, seen.means, locality.near, locality.top))
+        else:
+            mask = self.choice(means, seen.in_time(seen.means), locality.near, locality.top)
+            out = attend(q, seen.keys, seen.values, seen.as_they_lie(mask, len(seen.keys) // TOKENS))
+        answer: Tensor = linear(narrowed(out.flatten(1)), self.o.weight, self.o.bias)
+        return answer
 
-    def _split(self, x: Tensor) -> Tensor:
-        return rearrange(x, "s (h d) -> s h d", h=self.heads)
-
-
-def window_means(x: Tensor) -> Tensor:
-    """tokens heads head_dim -> windows heads head_dim, float32."""
-    return rearrange(x, "(n s) h d -> n s h d", s=TOKENS).mean(dim=1, dtype=torch.float32)
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of queries, keys and values, one after the other; from now on the layers' own are parts."""
+        layers = (self.q, self.k, self.v)
+        with torch.inference_mode(mode=False), torch.no_grad():
+            weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+            for layer, rows, numbers in zip(layers, weight.chunk(3), bias.chunk(3), strict=True):
+                layer.weight.data, layer.bias.data = rows, numbers
+        return weight, bias
 
 
 class CrossAttention(Attention):
-    def forward(self, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
-        q = rearrange(self.norm_q(self.q(x)), "s (h d) -> 1 h s d", h=self.heads)
+    def forward(self, x: Tensor | Rows, text: tuple[Tensor, Tensor]) -> Tensor:
+        q = rearrange(self.norm_q(linear(x, self.q.weight, self.q.bias)), "s (h d) -> 1 h s d", h=self.heads)
         out = F.scaled_dot_product_attention(q, *text)
-        answer: Tensor = self.o(rearrange(out, "1 h s d -> s (h d)"))
-        return answer
+        return linear(narrowed(rearrange(out, "1 h s d -> s (h d)")), self.o.weight, self.o.bias)
 
     def remember(self, text: Tensor) -> tuple[Tensor, Tensor]:
         k, v = (rearrange(x, "s (h d) -> 1 h s d", h=self.heads) for x in (self.norm_k(self.k(text)), self.v(text)))
@@ -182,11 +208,9 @@ class Head(nn.Module):
         super().__init__()
         self.modulation = nn.Parameter(torch.empty(1, 2, config.dim))
         self.head = nn.Linear(config.dim, PATCH * PATCH * config.latent_channels)
-        self.eps = config.eps
 
-    def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
-        out: Tensor = self.head(normed(x, modulation, self.eps))
-        return out
+    def forward(self, x: Tensor | Rows) -> Tensor:
+        return linear(x, self.head.weight, self.head.bias)
 
     def fix(self, t: Tensor) -> tuple[Tensor, Tensor]:
         shift, scale = (self.modulation + t[:, None])[0]

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from upres.models.flashvsr.windows import PATCH, SIDE
+from upres.models.kernels.choice import threshold
 
 WINDOW_PIXELS = 8 * PATCH * SIDE  # a window's side; the latents are 1/8 of the frame
 TUNED_PIXELS = 768 * 1280  # the frame size for which sparse_ratio is a share of the windows of a time slice, in 60s
@@ -71,5 +72,4 @@ class Choice(nn.Module):
         weights = scores.flatten(3).softmax(dim=-1)
         pairs = weights.flatten(2)
         kept = min(pairs.shape[-1] - 1, top)
-        threshold = pairs.kthvalue(pairs.shape[-1] - kept, dim=-1, keepdim=True).values
-        return (weights > threshold[..., None]).flatten(1, 2)
+        return (weights > threshold(pairs, kept)[..., None]).flatten(1, 2)

@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from upres.models.flashvsr.causal import ChannelNorm, laid_out
+from upres.models.flashvsr.causal import ChannelNorm
+from upres.models.kernels.unfolded import convolved
 
 TOKEN_PIXELS = 16  # a token's side in the frame
 CLIP = 4  # frames that make one latent frame
 STEPS = CLIP // 2  # what the first convolution makes of them
+STRIDE = 2  # of both convolutions, in time
+PIXEL_FACTOR = 256.0  # to fill 8-bit floats with what is at most one
+HIDDEN_FACTOR = 16.0  # and with what has been normed, of the order of one
 KEPT = 2  # time steps of a convolution's input that the next clip sees again
 
 
@@ -42,9 +46,9 @@ class LqProjection(nn.Module):
     def __init__(self, config: LqConfig, *, causal: bool) -> None:
         super().__init__()
         first, second = config.hidden
-        self.conv1 = nn.Conv3d(3 * TOKEN_PIXELS**2, first, (CLIP, 3, 3), stride=(2, 1, 1))
+        self.conv1 = nn.Conv3d(3 * TOKEN_PIXELS**2, first, (CLIP, 3, 3), stride=(STRIDE, 1, 1))
         self.norm1 = ChannelNorm(first, 3)
-        self.conv2 = nn.Conv3d(first, second, (CLIP, 3, 3), stride=(2, 1, 1))
+        self.conv2 = nn.Conv3d(first, second, (CLIP, 3, 3), stride=(STRIDE, 1, 1))
         self.norm2 = ChannelNorm(second, 3)
         self.linear_layers = nn.ModuleList(nn.Linear(second, config.dim) for _ in range(config.layers))
         self.causal = causal
@@ -77,13 +81,12 @@ class LqProjection(nn.Module):
         return rearrange(features, "n c 1 h w -> 1 c n h w")
 
     def _first(self, x: Tensor) -> Tensor:
-        return F.silu(self.norm1(self.conv1(laid_out(bordered(x)))))
+        return F.silu(self.norm1(_convolved(self.conv1, x, PIXEL_FACTOR)))
 
     def _second(self, x: Tensor) -> Tensor:
-        return F.silu(self.norm2(self.conv2(laid_out(bordered(x)))))
+        return F.silu(self.norm2(_convolved(self.conv2, x, HIDDEN_FACTOR)))
 
 
-def bordered(x: Tensor) -> Tensor:
-    """The border repeated once, in space only. B C T H W"""
-    x = torch.cat((x[..., :1], x, x[..., -1:]), dim=-1)
-    return torch.cat((x[..., :1, :], x, x[..., -1:, :]), dim=-2)
+def _convolved(conv: nn.Conv3d, x: Tensor, factor: float) -> Tensor:
+    assert conv.bias is not None
+    return convolved(x, conv.weight, conv.bias, STRIDE, factor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from upres.models.flashvsr.windows import FRAMES, SIDE, to_windows
@@ -33,9 +32,3 @@ def _angles(start: int, count: int, size: int, device: torch.device) -> Tensor:
     exponents = torch.arange(0, size, 2, dtype=torch.float64, device=device)[: size // 2] / size
     positions = torch.arange(start, start + count, dtype=torch.float64, device=device)
     return torch.outer(positions, THETA**-exponents)
-
-
-def turned(x: Tensor, rotation: Tensor) -> Tensor:
-    """tokens heads head_dim; neighbouring elements are the two parts of a complex number."""
-    pairs = torch.view_as_complex(rearrange(x.float(), "s h (d two) -> s h d two", two=2))
-    return torch.view_as_real(pairs * rotation[:, None]).flatten(-2).to(x.dtype)

@@ -1,7 +1,6 @@
-"""Attention between chosen windows, the one place where its kernel is chosen. Knows nothing of how they were chosen.
+"""Attention between chosen windows without fused kernels (models/kernels/blocks.py). Knows nothing of the choice.
 
-On CUDA torch's FlexAttention, compiled at the first use of a size, reads the chosen blocks only; with fused kernels a
-kernel of our own does, for any size. Elsewhere, and where
+On CUDA torch's FlexAttention, compiled at the first use of a size, reads the chosen blocks only. Elsewhere, and where
 nothing can be compiled, every score is computed and the unwanted ones are dropped: the same result, slowly.
 """
 
@@ -20,8 +19,6 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from upres.models.flashvsr.windows import TOKENS
-from upres.models.kernels.blocks import attend_in_blocks
-from upres.models.kernels.switch import fused
 
 # q: (queries, heads, head_dim); k, v: (keys, heads, head_dim); mask: (heads, queries / 128, keys / 128), bool.
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -35,8 +32,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
     A block of queries that may see nothing gives zeros. -> (queries, heads, head_dim)
     """
-    if fused(q):
-        return attend_in_blocks(q, k, v, mask)
     return (flex if q.is_cuda and can_compile() else masked)(q, k, v, mask)
 
 

@@ -6,11 +6,14 @@ Its twin, which computes every score and drops the unwanted ones, is models/flas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 BLOCK = 128  # queries, and keys
+HOPPER_DIM = 128  # of a head
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +23,39 @@ class Tuning:
     stages: int  # of loads under way
 
 
-HOPPER = Tuning(keys=128, warps=8, stages=2)
+HOPPER = Tuning(keys=128, warps=8, stages=3)
 AMPERE = Tuning(keys=64, warps=8, stages=2)
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; mask: (heads, blocks of queries,
-    blocks of keys), bool. A block of queries that may see nothing gives zeros. Only chosen blocks are read.
+def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor) -> Tensor:
+    """q: (queries, heads, head_dim); k, v: (keys, heads, head_dim), multiples of 128; lists as of `key_lists`.
+
+    A block of queries that may see nothing gives zeros. Only chosen blocks are read.
     """
+    if _suits_hopper(q):
+        from upres.models.kernels.fused.hopper_blocks import attend_in_blocks as hopper
+
+        return hopper(q, k, v, numbers, counts)
     from upres.models.kernels.fused.blocks import attend_in_blocks as kernel
 
-    return kernel(q, k, v, *key_lists(mask))
+    return kernel(q, k, v, numbers, counts)
+
+
+def _suits_hopper(q: Tensor) -> bool:
+    """Its kernel is written for one generation of GPUs, in a language that is Triton's from one version to the next."""
+    suits = q.is_cuda and q.element_size() == 2 and q.shape[-1] == HOPPER_DIM
+    return suits and _triton_is_3_6() and torch.cuda.get_device_capability(q.device)[0] == 9
+
+
+@cache
+def _triton_is_3_6() -> bool:
+    return version("triton").startswith("3.6.")
 
 
 def key_lists(mask: Tensor) -> tuple[Tensor, Tensor]:
     """For each head and block of queries the numbers of its key blocks, ascending, and how many they are; int32.
 
-    Nothing is read back from the device: what follows the numbers that count is any number.
+    Nothing is read back from the device: what follows the numbers that count is any block's number.
     """
     numbers = mask.to(torch.int8).argsort(dim=-1, descending=True, stable=True).int()
     return numbers, mask.sum(dim=-1, dtype=torch.int32)

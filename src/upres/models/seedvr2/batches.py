@@ -5,13 +5,14 @@ Knows nothing of shots, files or colour. Rules: numz/ComfyUI-SeedVR2_VideoUpscal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from upres.models.seedvr2.blend import cross_fade
+from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.fill import extended, on_grid
 from upres.models.seedvr2.noise import Noise
 from upres.models.seedvr2.parts import Parts
@@ -33,8 +34,10 @@ class Recipe:
 class BatchStream:
     """Gives the frames of a batch once the next one has been blended into them; each batch's share in one piece."""
 
-    def __init__(self, parts: Parts, size: int, tiling: Tiling | None, noise: Noise, recipe: Recipe) -> None:
-        self._parts, self._tiling, self._noise, self._recipe = parts, tiling, noise, recipe
+    def __init__(self, parts: Parts, size: int, tiling: Tiling | None, noise: Noise, recipe: Recipe,
+                 slice_frames: int = TIME_SCALE) -> None:  # fmt: skip
+        self._parts, self._noise, self._recipe = parts, noise, recipe
+        self._way = tiling, slice_frames  # through the autoencoder
         self._size = size
         self._overlap = recipe.overlap if recipe.overlap < size else 0
         self._given: list[Tensor] = []  # C H W, from the next batch's first frame on
@@ -43,19 +46,23 @@ class BatchStream:
 
     def push(self, frames: Tensor) -> Iterator[Tensor]:
         self._given.extend(frames.to(self._parts.dtype))
+        del frames  # perhaps the last to hold them
         while len(self._given) >= self._size:
-            self._restore(self._given[: self._size])
+            batch = self._given[: self._size]
             del self._given[: self._size - self._overlap]
+            self._restore(batch)
             yield from self._settled(self._overlap)
 
     def flush(self) -> Iterator[Tensor]:
         if len(self._given) > (0 if self._restored is None else self._overlap):
-            self._restore(self._given)
+            batch, self._given = self._given, []
+            self._restore(batch)
         self._given = []
         yield from self._settled(0)
 
     @torch.inference_mode()
-    def _restore(self, frames: Sequence[Tensor]) -> None:
+    def _restore(self, frames: list[Tensor]) -> None:
+        """frames: emptied, once they are encoded."""
         fresh = self._through(frames)
         if self._restored is None:
             self._restored = fresh
@@ -66,16 +73,21 @@ class BatchStream:
             self._restored = torch.cat((before, faded, fresh))
         self._shares.append(len(fresh))
 
-    def _through(self, frames: Sequence[Tensor]) -> Tensor:
+    def _through(self, frames: list[Tensor]) -> Tensor:
         """As many frames back, whatever the batch had to be filled up to."""
+        count = len(frames)
+        latents = self._encoded(frames)
+        latents = self._parts.restore_latents(latents, self._noise.latents(latents), self._recipe.latent_noise)
+        return self._parts.decode(latents, *self._way)[:count]
+
+    def _encoded(self, frames: list[Tensor]) -> Tensor:
         numbers = extended(len(frames), self._size) if self._recipe.uniform else list(range(len(frames)))
         numbers = [numbers[i] for i in extended(len(numbers), on_grid(len(numbers)))]
         video = torch.stack([frames[i] for i in numbers])
         if self._recipe.input_noise > 0:
             video = video + PIXEL_NOISE * self._recipe.input_noise * self._noise.pixels(video)
-        latents = self._parts.encode(video, self._tiling)
-        latents = self._parts.restore_latents(latents, self._noise.latents(latents), self._recipe.latent_noise)
-        return self._parts.decode(latents, self._tiling)[: len(frames)]
+        frames.clear()
+        return self._parts.encode(video, *self._way)
 
     def _settled(self, keep: int) -> Iterator[Tensor]:
         while self._restored is not None and self._shares and len(self._restored) - self._shares[0] >= keep:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from upres.models.kernels.convolution import convolved, packed, takes
 from upres.models.kernels.switch import fp8, fused
+from upres.models.seedvr2.config import TIME_SCALE
 
 Axes = tuple[int, int, int]  # time, height, width
 Fill = Callable[[Tensor, Tensor], object]  # (x, room): computes something of x's shape from x, into `room`
@@ -21,9 +22,17 @@ class Memory:
     Empty before the first slice of a clip. Set `closing` before the last one, and it is empty afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slice_frames: int = TIME_SCALE) -> None:
+        """slice_frames: of the finest level that pass it together; a power of two."""
         self._tails: dict[nn.Module, Tensor] = {}
+        self.slice_frames = slice_frames
         self.closing = False
+        self.rolling = False  # a last slice goes through each layer as a whole, but not as a whole into its room
+
+    @property
+    def parted(self) -> bool:
+        """Whether not even a latent frame's worth passes the finest level together."""
+        return self.slice_frames < TIME_SCALE
 
     def __contains__(self, conv: nn.Module) -> bool:
         return conv in self._tails
@@ -65,15 +74,22 @@ class CausalConv3d(nn.Conv3d):
         it, and is never copied. `biased=False` leaves the bias to whoever reads the result.
         """
         bias = self.bias if biased else None
-        if fill is not copied and fp8(x) and takes(self.weight, self.stride):  # only a norm's values are of known size
-            room = self._led(x, memory, fill, torch.float8_e4m3fn)
-            return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), x.dtype)
-        return F.conv3d(self._led(x, memory, fill, x.dtype), self.weight, bias, self.stride, self.padding)
+        # only a norm's values are of known size
+        narrow = fill is not copied and fp8(x) and takes(self.weight, self.stride)
+        dtype = torch.float8_e4m3fn if narrow else x.dtype
+        if memory.rolling and self.lead == self.overlap > 0 and x.shape[2] > memory.slice_frames:
+            return self._rolled(x, memory, fill, bias, dtype)
+        return self._convolved(self._led(x, memory, fill, dtype), bias, x.dtype)
+
+    def _convolved(self, room: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if room.dtype == torch.float8_e4m3fn:
+            return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), dtype)
+        return F.conv3d(room, self.weight, bias, self.stride, self.padding)
 
     def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:
         batch, channels, frames, height, width = x.shape
         tail = memory.recall(self)
-        before = self.lead if tail is None else tail.shape[2]
+        before = self.lead if tail is None else self.overlap
         room = empty((batch, channels, before + frames, height + self.border, width + self.border), x, dtype)
         fresh = room[:, :, before:]
         fill(x, fresh[..., :height, :width])
@@ -83,8 +99,29 @@ class CausalConv3d(nn.Conv3d):
         if before:
             room[:, :, :before] = fresh[:, :, :1] if tail is None else tail
         if self.lead:
-            memory.keep(self, room[:, :, before + frames - self.overlap :])
+            alike = tail is None and frames == 1  # a single frame, seen again before itself, is kept once
+            del tail  # before the next one is made
+            memory.keep(self, room[:, :, -1 if alike else before + frames - self.overlap :])
         return room
+
+    def _rolled(self, x: Tensor, memory: Memory, fill: Fill, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """A clip's last slice, some frames at a time in a room for so many."""
+        batch, channels, frames, height, width = x.shape
+        lead, step = self.lead, memory.slice_frames
+        tail = memory.recall(self)
+        room = empty((batch, channels, lead + step, height, width), x, dtype)
+        out = empty((batch, self.out_channels, frames, height, width), x, x.dtype)
+        for start in range(0, frames, step):
+            part = x[:, :, start : start + step]
+            end = lead + part.shape[2]
+            for frame in range(lead if start else 0):  # one after the other: these places overlap
+                room[:, :, frame] = room[:, :, frame + step]
+            fill(part, room[:, :, lead:end])
+            if start == 0:
+                room[:, :, :lead] = room[:, :, lead : lead + 1] if tail is None else tail
+                del tail
+            out[:, :, start : start + step] = self._convolved(room[:, :, :end], bias, x.dtype)
+        return out
 
 
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -113,10 +113,12 @@ class SeedVr2Footprint:
         return self._stream(clip, window, placement)
 
     def _batch(self, clip: ClipSize, frames: int, placement: Placement) -> Needs:
-        """A batch is there as it came, in the type of the computation, and once more as a clip."""
-        held = RGB * clip.pixels * max(frames, clip.block) * (self._given() + self.value_bytes)
+        """A batch is there in the type of the computation, and once more as a clip."""
+        came = RGB * clip.pixels * max(frames, clip.block)
         encode, decode = self._passages(clip, placement, frames)
         between = RGB * clip.pixels * frames * (SINGLE + self._given())
+        encode += 2 * came * self.value_bytes  # the last of it is gone when it is encoded
+        held = came * SINGLE if frames == 1 else 0  # a clip of one window is handed over, single frames are shown
         return self._with_weights(clip, frames, placement, frames, held, encode, decode, held, between)
 
     def _stream(self, clip: ClipSize, window: int, placement: Placement) -> Needs:
@@ -125,16 +127,20 @@ class SeedVr2Footprint:
         frame = RGB * clip.pixels
         if placement.carried:
             held = frame * SINGLE * (window + 2 * clip.block)
-            carried = sum(part.carried for tile in self._tiles(clip, placement) for part in self._passing(tile, False))
+            frames = max(TIME_SCALE, placement.slice_frames)
+            tiles = self._tiles(clip, placement)
+            carried = sum(part.carried for tile in tiles for part in self._passing(tile, placement.slice_frames))
             held += carried * self.value_bytes
-            encode, decode = self._passages(clip, placement, TIME_SCALE, carried=True)
-            encode += 2 * TIME_SCALE * frame * self.value_bytes
+            encode, decode = self._passages(clip, placement, frames, carried=True)
+            encode += 2 * frames * frame * self.value_bytes
             waiting = 0
         else:
-            frames = 1 + TIME_SCALE * (PORTION_SLICES + LEAD_SLICES)
+            portion, lead = 1 + TIME_SCALE * PORTION_SLICES, 1 + TIME_SCALE * LEAD_SLICES
+            later = min(on_grid(clip.frames) - portion, portion - 1)  # frames of the longest portion behind the first
+            frames = on_grid(clip.frames) if later <= 0 else max(portion, lead + later)
             encode, decode = self._passages(clip, placement, frames)
             waiting = frames * frame * self.value_bytes
-            led_in = (1 + TIME_SCALE * LEAD_SLICES) * frame * self.value_bytes
+            led_in = lead * frame * self.value_bytes
             held, encode = frame * SINGLE * (clip.block + IN_FLIGHT) + led_in, encode + 2 * waiting - led_in
         between = held + waiting + TIME_SCALE * frame * self._given()
         return self._with_weights(clip, window, placement, TIME_SCALE, held, encode, decode, held, between)
@@ -158,8 +164,9 @@ class SeedVr2Footprint:
         """Encoding and decoding so many frames: of the largest tile what is computed, remembered (unless that is
         carried, and counted elsewhere) and made; and where there are several, the frame they are put together in."""
         tiles = self._tiles(clip, placement)
-        parts = self._passing(max(tiles), frames == 1)
-        two_slices = frames <= 1 + TIME_SCALE
+        slice_frames = placement.slice_frames if carried else min(placement.slice_frames, max(TIME_SCALE, frames - 1))
+        parts = self._passing(max(tiles), 0 if frames == 1 else slice_frames)
+        two_slices = frames <= 1 + max(TIME_SCALE, slice_frames)
         encode, decode = (
             self.value_bytes * (part.working if carried else part.closing if two_slices else part.values)
             for part in parts
@@ -171,9 +178,9 @@ class SeedVr2Footprint:
         tiled = max(decode + made * self.value_bytes, made * (self.value_bytes + max(self.value_bytes, SINGLE)))
         return encode, SINGLE * canvas + max(tiled, canvas * (self._given() - SINGLE))
 
-    def _passing(self, pixels: int, single: bool) -> tuple[Passing, Passing]:
-        return (encoding(self.vae, pixels, single=single, copies=self.copies),
-                decoding(self.vae, pixels, single=single, copies=self.copies))  # fmt: skip
+    def _passing(self, pixels: int, slice_frames: int) -> tuple[Passing, Passing]:
+        return (encoding(self.vae, pixels, slice_frames, copies=self.copies),
+                decoding(self.vae, pixels, slice_frames, copies=self.copies))  # fmt: skip
 
     def _tiles(self, clip: ClipSize, placement: Placement) -> list[int]:
         """Pixels of each."""

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from upres.models.seedvr2.config import LATENT_SCALE
+from upres.models.seedvr2.config import LATENT_SCALE, TIME_SCALE
 from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.dit_footprint import Widening
 from upres.models.seedvr2.footprint import SeedVr2Footprint, Weights
@@ -44,12 +44,12 @@ class Parts:
         start, second = noise
         return sample(self.dit, start, condition(latents, start, second, noise_scale), self.text)
 
-    def encode(self, video: Tensor, tiling: Tiling | None) -> Tensor:
+    def encode(self, video: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
         """4n+1 C H W, [-1, 1] -> n+1 H/8 W/8 16."""
-        return to_latents(self.vae.encode(to_clip(video), tiling))
+        return to_latents(self.vae.encode(to_clip(video), tiling, slice_frames))
 
-    def decode(self, latents: Tensor, tiling: Tiling | None) -> Tensor:
-        return to_frames(self.vae.decode(from_latents(latents), tiling))
+    def decode(self, latents: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
+        return to_frames(self.vae.decode(from_latents(latents), tiling, slice_frames))
 
 
 def to_clip(frames: Tensor) -> Tensor:

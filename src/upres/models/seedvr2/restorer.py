@@ -48,8 +48,9 @@ def home_of(files: tuple[Path, ...], device: torch.device) -> torch.device:
     """Where weights are loaded to: the device, unless they would leave too little of it to compute in."""
     if device.type != "cuda":
         return device
-    allowed = torch.cuda.get_per_process_memory_fraction(device)
-    room_bytes = int(torch.cuda.get_device_properties(device).total_memory * allowed)
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch 2.11 asks for a number here
+    allowed = torch.cuda.get_per_process_memory_fraction(index)
+    room_bytes = int(torch.cuda.get_device_properties(index).total_memory * allowed)
     held_bytes = sum(file.stat().st_size for file in files if file.is_file())
     return device if held_bytes <= MOST_FOR_WEIGHTS * room_bytes else torch.device("cpu")
 
@@ -78,13 +79,15 @@ class SeedVr2Restorer:
     def open_batches(self, spec: StreamSpec, recipe: Recipe = REFERENCE, *, noise: Noise | None = None) -> BatchStream:
         """Batch mode, for clips of any length."""
         drawn = SeededNoise(spec.seed, self.device) if noise is None else noise
-        return BatchStream(self.parts, spec.window, tiling_of(spec.placement), drawn, recipe)
+        return BatchStream(self.parts, spec.window, tiling_of(spec.placement), drawn, recipe,
+                           spec.placement.slice_frames)  # fmt: skip
 
     def open_shots(self, spec: StreamSpec) -> ShotStream:
         """Stream mode, for clips of any length."""
         size, tiling = (spec.input_height, spec.input_width), tiling_of(spec.placement)
-        carried = spec.placement.carried
-        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed, carried=carried), spec.lead_in)
+        carried, frames = spec.placement.carried, spec.placement.slice_frames
+        return ShotStream(lambda: Shot(self.parts, size, spec.window, tiling, spec.seed, carried=carried,
+                                       slice_frames=frames), spec.lead_in)  # fmt: skip
 
 
 def tiling_of(placement: Placement) -> Tiling | None:

@@ -61,15 +61,15 @@ class Shot:
     piece together, colour correction for one, is then always the same."""
 
     def __init__(self, parts: Parts, size: tuple[int, int], window: int, tiling: Tiling | None, seed: int, *,
-                 carried: bool = True) -> None:  # fmt: skip
+                 carried: bool = True, slice_frames: int = TIME_SCALE) -> None:  # fmt: skip
         """size: height and width in pixels; window: frames; carried: the autoencoder remembers the shot's course, or
-        takes it in portions."""
-        self._parts = parts
-        self._encoding: Passage | Portions = parts.vae.encoding(*size, tiling)
-        self._decoding: Passage | Portions = parts.vae.decoding(*size, tiling)
+        takes it in portions; slice_frames: of it at a time."""
+        self._parts, way = parts, (*size, tiling, slice_frames)
+        self._encoding: Passage | Portions = parts.vae.encoding(*way)
+        self._decoding: Passage | Portions = parts.vae.decoding(*way)
         if not carried:
-            self._encoding = Portions(lambda: parts.vae.encoding(*size, tiling), step=TIME_SCALE, made=1)
-            self._decoding = Portions(lambda: parts.vae.decoding(*size, tiling), step=1, made=TIME_SCALE)
+            self._encoding = Portions(lambda: parts.vae.encoding(*way), step=TIME_SCALE, made=1)
+            self._decoding = Portions(lambda: parts.vae.decoding(*way), step=1, made=TIME_SCALE)
         self._windows = LatentWindows(parts, (on_grid(window) - 1) // TIME_SCALE + 1, seed)
         self._last: deque[Tensor] = deque(maxlen=TIME_SCALE)  # C H W; what an end amid a latent frame is filled from
         self._pushed = self._given_back = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from upres.models.seedvr2.causal import Memory
-from upres.models.seedvr2.config import SCALE
+from upres.models.seedvr2.config import SCALE, TIME_SCALE
 from upres.models.seedvr2.tiles import Tiling, cut, shared
 
 
@@ -81,16 +81,19 @@ def _weights(spans: list[slice], ramp: int) -> list[Tensor]:
 
 
 class Passage:
-    """The way of one clip through `net`, which gets slices `B C T H W`: one frame first, then `step` frames each time.
+    """The way of one clip through `net`, which gets slices `B C T H W`: one frame first, then `step` frames each time,
+    or several times as many where `slice_frames` asks for slices of several latent frames.
 
     All that is remembered of the clip lives here, and is freed with the last portion.
     """
 
-    def __init__(self, net: Callable[[Tensor, Memory], Tensor], tiles: Tiles, step: int, channels: int) -> None:
+    def __init__(self, net: Callable[[Tensor, Memory], Tensor], tiles: Tiles, step: int, channels: int,
+                 slice_frames: int = TIME_SCALE) -> None:  # fmt: skip
         self._net = net
-        self._tiles = tuple((row, column, Memory()) for row, column in tiles)
+        self._tiles = tuple((row, column, Memory(slice_frames)) for row, column in tiles)
         self._out = (channels, tiles.rows[-1].write.stop, tiles.columns[-1].write.stop)
-        self._step = step
+        self._least = step  # frames of a slice at a clip's end
+        self._step = step * max(1, slice_frames // TIME_SCALE)
         self._next = 1  # frames of the next slice
         self._waiting: Tensor | None = None  # fewer frames than that
 
@@ -104,7 +107,10 @@ class Passage:
         """All frames that these complete, perhaps none. Raises ValueError if the clip ends amid a slice."""
         slices = self._cut(frames)
         if last and self._waiting is not None:
-            raise ValueError(f"the clip ends {self._waiting.shape[2]} frames into a slice of {self._next}; pad it")
+            if odd := self._waiting.shape[2] % self._least:
+                raise ValueError(f"the clip ends {odd} frames into a slice of {self._least}; pad it")
+            slices.append(self._waiting)
+            self._waiting = None
         if not slices:
             channels, height, width = self._out
             return frames.new_empty(frames.shape[0], channels, 0, height, width)
@@ -124,7 +130,7 @@ class Passage:
         for index, x in enumerate(slices):
             memory.closing = last and index == len(slices) - 1
             out.append(self._net(x, memory))
-        return torch.cat(out, dim=2)
+        return torch.cat(out, dim=2)  # a copy even of one: it has no gaps
 
     def _cut(self, frames: Tensor) -> list[Tensor]:
         if self._waiting is not None:

@@ -77,10 +77,13 @@ class Upsample(nn.Module):
     def _by_phases(self, x: Tensor, memory: Memory) -> Tensor:
         """Remembered are frames of x: under `upscale_conv` a clip's first one alone, later ones under `conv`."""
         if self.time_factor == 1:
-            tail = memory.recall(self.conv)
-            before = (x[:, :, :1],) * 2 if tail is None else (tail,)
-            x = torch.cat((*before, x), dim=2)
-            memory.keep(self.conv, x[:, :, -2:])
+            tail, frames = memory.recall(self.conv), x.shape[2]
+            before = x[:, :, :1] if tail is None else tail
+            alike = tail is None and frames == 1  # kept once
+            # not expanded: that would lose the memory order
+            x = torch.cat((*(before,) * (2 // before.shape[2]), x), dim=2)
+            del before, tail
+            memory.keep(self.conv, x[:, :, -1 if alike else -2 :])
             return self._convolved(x, {"usual": x.shape[2] - 2})
         first, tail = memory.recall(self.upscale_conv), memory.recall(self.conv)
         begins, frames = first is None and tail is None, x.shape[2]

@@ -1,12 +1,14 @@
 """SeedVR2's causal video autoencoder in tensors: 8 x in space, 4 x in time. Knows nothing of files or diffusion.
 
 Parameter names are those of the published checkpoint. Shapes and quirks follow ByteDance-Seed/SeedVR 673b563
-(models/video_vae_v3). Every clip is computed in slices of one latent frame, so that it gives the same bits in whatever
-portions it is pushed.
+(models/video_vae_v3). Every clip is computed in slices, usually of one latent frame, so that it gives the same bits in
+whatever portions it is pushed. Where a slice has fewer frames than a latent frame, the levels of few channels and many
+pixels are passed depth first in parts of so many frames: memory decides between parts and time.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 
 import torch
@@ -42,24 +44,26 @@ class VideoVae(nn.Module):
             if isinstance(module, Upsample):
                 module.merge()
 
-    def encode(self, video: Tensor, tiling: Tiling | None = None) -> Tensor:
-        """The mean of the posterior."""
+    def encode(self, video: Tensor, tiling: Tiling | None = None, slice_frames: int = TIME_SCALE) -> Tensor:
+        """The mean of the posterior. slice_frames: see Memory."""
         height, width = video.shape[-2:]
-        return self.encoding(height, width, tiling).push(video, last=True)
+        return self.encoding(height, width, tiling, slice_frames).push(video, last=True)
 
-    def decode(self, latents: Tensor, tiling: Tiling | None = None) -> Tensor:
+    def decode(self, latents: Tensor, tiling: Tiling | None = None, slice_frames: int = TIME_SCALE) -> Tensor:
         """About [-1, 1]; not clamped."""
         height, width = latents.shape[-2:]
-        return self.decoding(height * SCALE, width * SCALE, tiling).push(latents, last=True)
+        return self.decoding(height * SCALE, width * SCALE, tiling, slice_frames).push(latents, last=True)
 
-    def encoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
+    def encoding(self, height: int, width: int, tiling: Tiling | None = None,
+                 slice_frames: int = TIME_SCALE) -> Passage:  # fmt: skip
         """Encodes one clip of H x W pixels and any length, portion by portion."""
         tiles = encoding_tiles(height, width, tiling)
-        return Passage(self._posterior_mean, tiles, TIME_SCALE, self.config.latent_channels)
+        return Passage(self._posterior_mean, tiles, TIME_SCALE, self.config.latent_channels, slice_frames)
 
-    def decoding(self, height: int, width: int, tiling: Tiling | None = None) -> Passage:
+    def decoding(self, height: int, width: int, tiling: Tiling | None = None,
+                 slice_frames: int = TIME_SCALE) -> Passage:  # fmt: skip
         """Decodes one clip of H x W pixels and any length, portion by portion."""
-        return Passage(self.decoder, decoding_tiles(height, width, tiling), 1, 3)
+        return Passage(self.decoder, decoding_tiles(height, width, tiling), 1, 3, slice_frames)
 
     def _posterior_mean(self, video: Tensor, memory: Memory) -> Tensor:
         moments: Tensor = self.encoder(video, memory)
@@ -83,12 +87,23 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         """B 3 T H W -> B (mean, log variance) T/4 H/8 W/8."""
-        x = self.conv_in(x, memory)
-        for block in self.down_blocks:
+        x = self._down(0, x, memory.slice_frames, memory)
+        x = self._down(1, x, max(2, memory.slice_frames), memory)  # its two frames become one
+        for block in self.down_blocks[2:]:
             x = block(x, memory)
         x = self.mid_block(x, memory)
         out: Tensor = self.conv_out(x, memory, self.conv_norm_out.activate)
         return out
+
+    def _down(self, level: int, x: Tensor, frames: int, memory: Memory) -> Tensor:
+        closing, made = memory.closing, []
+        parts = deque(torch.split(x, frames, dim=2) if memory.parted else (x,))
+        while parts:
+            part = parts.popleft()
+            memory.closing = closing and not parts
+            part = part if level else self.conv_in(part, memory)
+            made.append(self.down_blocks[level](part, memory))
+        return joined(made)
 
 
 class Decoder(nn.Module):
@@ -108,12 +123,37 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, memory: Memory) -> Tensor:
         """B 16 T H W -> B 3 4T 8H 8W; in the first slice of a clip 4T - 3 frames."""
-        x = self.conv_in(z, memory)
-        x = self.mid_block(x, memory)
-        for block in self.up_blocks:
-            x = block(x, memory)
-        out: Tensor = self.conv_out(x, memory, self.conv_norm_out.activate)
-        return out
+        memory.rolling = memory.closing and memory.parted
+        frames = self._up(0, [self.mid_block(self.conv_in(z, memory), memory)], memory)
+        memory.rolling = False
+        return frames
+
+    def _up(self, level: int, given: list[Tensor], memory: Memory) -> Tensor:
+        """Depth first. given: one tensor, which is taken out, so that what has been used of it is free."""
+        if level == len(self.up_blocks):
+            out: Tensor = self.conv_out(given[0], memory, self.conv_norm_out.activate)
+            return out
+        closing, made = memory.closing, []
+        whole = memory.rolling or not memory.parted
+        parts = deque(given) if whole else _parts(given, max(1, memory.slice_frames >> max(0, 2 - level)))
+        given.clear()
+        while parts:
+            memory.closing = closing and len(parts) == 1
+            finer = [self.up_blocks[level]([parts.popleft()], memory)]
+            made.append(self._up(level + 1, finer, memory))
+        return joined(made)
+
+
+def _parts(given: list[Tensor], frames: int) -> deque[Tensor]:
+    """Of so many frames, each with memory of its own."""
+    x = given.pop()
+    if x.shape[2] <= frames:
+        return deque((x,))
+    return deque(part.clone() for part in torch.split(x, frames, dim=2))
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 class DownBlock(nn.Module):
@@ -162,7 +202,9 @@ class UpBlock(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(config, *pair) for pair in pairwise(widths))
         self.upsamplers = nn.ModuleList([upsample] if upsample else [])
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, given: list[Tensor], memory: Memory) -> Tensor:
+        """given: one tensor, which is taken out: see Decoder."""
+        x = given.pop()
         for layer in (*self.resnets, *self.upsamplers):
             x = layer(x, memory)
         return x

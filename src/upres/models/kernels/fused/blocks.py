@@ -12,18 +12,19 @@ import triton.language as tl
 from torch import Tensor
 
 from upres.models.kernels.blocks import AMPERE, BLOCK, HOPPER, Tuning
+from upres.models.kernels.switch import launched
 
 LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def _attend(q, k, v, numbers, counts, out, query_blocks, key_blocks, stride, key_stride, value_stride, scale,
+def _attend(q, k, v, numbers, counts, out, query_blocks, listed, stride, key_stride, value_stride, scale,
             DIM: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     block, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     rows, columns, d = tl.arange(0, BLOCK), tl.arange(0, KEYS), tl.arange(0, DIM)
     parts: tl.constexpr = BLOCK // KEYS
     count = tl.load(counts + head * query_blocks + block)
-    numbers += (head * query_blocks + block) * key_blocks
+    numbers += (head * query_blocks + block) * listed
     queries = tl.load(q + (block * BLOCK + rows)[:, None] * stride + head * DIM + d[None, :])
     k += head * DIM + columns[None, :] * key_stride + d[:, None]
     v += head * DIM + columns[:, None] * value_stride + d[None, :]
@@ -44,6 +45,7 @@ def _attend(q, k, v, numbers, counts, out, query_blocks, key_blocks, stride, key
     tl.store(out + at, sums.to(out.dtype.element_ty))
 
 
+@launched
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Tensor,
                      tuning: Tuning | None = None) -> Tensor:  # fmt: skip
     """Heads of a row lie side by side; rows may have gaps."""
@@ -52,7 +54,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: T
         tuning = HOPPER if q.is_cuda and torch.cuda.get_device_capability(q.device)[0] == 9 else AMPERE
     out = torch.empty(queries, heads, dim, dtype=q.dtype, device=q.device)
     _attend[(queries // BLOCK, heads)](
-        q, k, v, numbers, counts, out, queries // BLOCK, len(k) // BLOCK, q.stride(0), k.stride(0), v.stride(0),
+        q, k, v, numbers, counts, out, queries // BLOCK, numbers.shape[-1], q.stride(0), k.stride(0), v.stride(0),
         dim**-0.5 * LOG2_E, DIM=dim, KEYS=tuning.keys, BLOCK=BLOCK, num_warps=tuning.warps, num_stages=tuning.stages,
     )  # fmt: skip
     return out

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.switch import launched
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def _convolved(x, weight, scales, bias, out, frames, height, width, entry_frames
     tl.store(out + at, v.to(out.dtype.element_ty), mask=(t < frames)[:, None])
 
 
+@launched
 def convolved(x: Tensor, weight: Rows, bias: Tensor | None, kernel: tuple[int, ...], padding: int, dtype: torch.dtype,
               factor: float, tile: Tile | None = None) -> Tensor:  # fmt: skip
     batch, channels, entry_frames, height, width = x.shape

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 TILE = 8192  # values
 BLOCKS = 528  # that sum: four for each of an H100's 132 multiprocessors
 WARPS = 8
@@ -105,6 +107,7 @@ def _total(h, x, bias, rows, C: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr
     tl.store(h + at, v.to(h.dtype.element_ty), mask=mask)
 
 
+@launched
 def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool, before: Tensor | None,
                out: Tensor, factor: float) -> None:  # fmt: skip
     """out may be float8_e4m3fn; it then holds values times `factor`, what is too large for it cut off."""
@@ -127,6 +130,7 @@ def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
                                                   FP8=out.dtype.itemsize == 1, num_warps=WARPS)  # fmt: skip
 
 
+@launched
 def total(h: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     """Into h. Both without gaps in memory."""
     channels = h.shape[1]

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 if TYPE_CHECKING:
     from upres.models.kernels.heads import Source, Turns
 
@@ -56,6 +58,7 @@ def _packed(first, second, first_q, first_k, second_q, second_k, at, table, q, k
     tl.store(v + out, tl.load(base + 2 * HEADS * DIM + tile, mask=mask, other=0.0), mask=mask)
 
 
+@launched
 def packed_heads(first: Source, second: Source, turns: Turns, heads: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """head_dim: a power of two."""
     rows, dim = len(turns.at), first.qkv.shape[1] // (3 * heads)

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from upres.models.kernels.fp8 import Rows
+from upres.models.kernels.switch import launched
 
 LARGEST = tl.constexpr(448.0)  # of e4m3
 
@@ -25,18 +26,24 @@ def _stored(v, out, scales, row, columns, c, FP8: tl.constexpr):
 
 @triton.jit
 def _modulated(x, change, gate, shift, scale, summed, out, scales, stride, change_stride, eps, columns: tl.constexpr,
-               BC: tl.constexpr, GATED: tl.constexpr, FP8: tl.constexpr):  # fmt: skip
+               BC: tl.constexpr, CHANGED: tl.constexpr, GATED: tl.constexpr, CENTRED: tl.constexpr,
+               FP8: tl.constexpr):  # fmt: skip
     row, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC)
     mask = c < columns
     v = tl.load(x + row * stride + c, mask=mask, other=0.0).to(tl.float32)
-    if GATED:
-        by = tl.load(gate + c, mask=mask, other=0.0)
-        v += tl.load(change + row * change_stride + c, mask=mask, other=0.0).to(tl.float32) * by
+    if CHANGED:
+        more = tl.load(change + row * change_stride + c, mask=mask, other=0.0).to(tl.float32)
+        if GATED:
+            more *= tl.load(gate + c, mask=mask, other=0.0).to(tl.float32)
+        v += more
         narrow = v.to(summed.dtype.element_ty)
         tl.store(summed + row * columns + c, narrow, mask=mask)
         v = narrow.to(tl.float32)
+    if CENTRED:
+        v = tl.where(mask, v - tl.sum(v, axis=0) / columns, 0.0)
     v *= tl.rsqrt(tl.sum(v * v, axis=0) / columns + eps)
-    v = v * tl.load(scale + c, mask=mask, other=0.0) + tl.load(shift + c, mask=mask, other=0.0)
+    by = tl.load(scale + c, mask=mask, other=0.0).to(tl.float32)
+    v = v * by + tl.load(shift + c, mask=mask, other=0.0).to(tl.float32)
     _stored(v, out, scales, row, columns, c, FP8)
 
 
@@ -82,42 +89,49 @@ def _taken(x, rows, out, scales, stride, columns: tl.constexpr, BC: tl.constexpr
     _stored(v, out, scales, row, columns, c, FP8)
 
 
+@launched
 def modulated(x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float,
-              fp8: bool) -> tuple[Tensor, Tensor | Rows]:  # fmt: skip
+              fp8: bool, centred: bool = False) -> tuple[Tensor, Tensor | Rows]:  # fmt: skip
     """(x + change * gate, that modulated); without a change, (x, x modulated)."""
     rows, columns = x.shape
     out, scales = _results(x, rows, columns, fp8)
     summed = x if change is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    gating = (x, shift) if change is None or gate is None else (change, gate.contiguous())
-    _modulated[(rows,)](x, *gating, shift.contiguous(), scale.contiguous(), summed, out, scales, x.stride(0),
-                        gating[0].stride(0), eps, GATED=change is not None, FP8=fp8, **_sizes(columns))  # fmt: skip
+    more = x if change is None else change
+    _modulated[(rows,)](x, more, shift if gate is None else gate.contiguous(), shift.contiguous(), scale.contiguous(),
+                        summed, out, scales, x.stride(0), more.stride(0), eps, CHANGED=change is not None,
+                        GATED=gate is not None, CENTRED=centred, FP8=fp8, **_sizes(columns))  # fmt: skip
     return summed, _given(out, scales, x, fp8)
 
 
+@launched
 def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _gated[(len(x),)](x, change, gate.contiguous(), out, x.stride(0), change.stride(0), **_sizes(x.shape[1]))
     return out
 
 
+@launched
 def swiglu(gate: Tensor, x: Tensor, fp8: bool) -> Tensor | Rows:
     out, scales = _results(x, len(x), x.shape[1], fp8)
     _swiglu[(len(x),)](gate, x, out, scales, gate.stride(0), x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
+@launched
 def gelu(x: Tensor, fp8: bool = True) -> Tensor | Rows:
     out, scales = _results(x, len(x), x.shape[1], fp8)
     _gelu[(len(x),)](x, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))
     return _given(out, scales, x, fp8)
 
 
+@launched
 def quantised(x: Tensor) -> Rows:
     out, scales = _results(x, len(x), x.shape[1], True)
     _quantised[(len(x),)](x, out, scales, x.stride(0), **_sizes(x.shape[1]))
     return Rows(out, scales, x.dtype)
 
 
+@launched
 def taken(x: Tensor, rows: Tensor, fp8: bool = True) -> Tensor | Rows:
     out, scales = _results(x, len(rows), x.shape[1], fp8)
     _taken[(len(rows),)](x, rows, out, scales, x.stride(0), FP8=fp8, **_sizes(x.shape[1]))

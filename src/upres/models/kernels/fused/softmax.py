@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.switch import launched
+
 BLOCK = 4096
 
 
@@ -33,6 +35,7 @@ def _softmax(scores, out, columns, scale, B: tl.constexpr):
         tl.store(out + start + c, (tl.exp(v - highest) * part).to(out.dtype.element_ty), mask=mask)
 
 
+@launched
 def softmax(scores: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     rows, columns = scores.shape
     out = torch.empty(rows, columns, dtype=dtype, device=scores.device)
