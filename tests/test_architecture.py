@@ -27,8 +27,9 @@ ARROWS: dict[str, set[str]] = {
     "media": set(),
     "restore.plan": {"models.limits", "restore.framing"}, "restore.framing": set(),
     "restore.memory": {"restore.plan", "models.placement", "models.seedvr2.config", "models.seedvr2.footprint"},
-    "restore": {"restore.plan", "restore.framing", "restore.memory", "models.restorer", "models.limits",
-                "models.placement", "models.kernels", "media"},
+    "restore.segments": {"media"},
+    "restore": {"restore.plan", "restore.framing", "restore.segments", "restore.memory", "models.restorer",
+                "models.limits", "models.placement", "models.kernels", "media"},
     "models": set(), "models.limits": set(),
     "models.placement": set(), "models.kernels": set(),
     "models.restorer": {"models.limits", "models.placement"},
@@ -48,14 +49,15 @@ ARROWS: dict[str, set[str]] = {
     "remote": {"settings", "engine", "intake", "forecast", "pictures", "pictures.values"},
     "intake": {"limits", "media.probe", "media.output", "media.codecs", "media.nvenc", "restore.plan"},
     "forecast": {"catalog", "disk", "line", "media.probe", "media.output", "restore.plan", "restore.memory", "queue"},
-    "pictures": {"media", "restore.plan", "pictures.values"}, "pictures.values": {"media.probe", "restore.plan"},
+    "pictures": {"media", "restore.plan", "restore.segments", "pictures.values"},
+    "pictures.values": {"media.probe", "restore.plan"},
     "doctor": {"engine", "catalog", "fleet", "settings", "media.nvenc"},
     "surfaces": {"engine", "forecast", "pictures.values", "doctor", "settings", "limits", "mcp_server", "supply"},
     "mcp_server": {"surfaces", "engine", "settings"},
 }  # fmt: skip
 TORCH_ROOMS = ("worker", "restore", "models")
-TORCH_FREE = ("restore.plan", "restore.framing", "restore.memory", "models.limits", "models.placement",
-              "models.seedvr2.config", "models.seedvr2.footprint", "worker.process", "worker.loop",
+TORCH_FREE = ("restore.plan", "restore.framing", "restore.memory", "restore.segments", "models.limits",
+              "models.placement", "models.seedvr2.config", "models.seedvr2.footprint", "worker.process", "worker.loop",
               "worker.sealed")  # fmt: skip
 HEAVY = {"torch", "einops", "safetensors", "diffusers"}
 LONGEST_FILE = 400

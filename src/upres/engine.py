@@ -20,7 +20,7 @@ from upres.errors import (
     TaskNotFinished,
     WorkerFailed,
 )
-from upres.fleet.slots import gpu_memory
+from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
 from upres.forecast import Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at, with_encoder
@@ -72,7 +72,8 @@ class Engine(Protocol):
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        """A moment of a completed task's input (or of the result of `against`) and of its result.
+        """A moment of a task's input (or of the result of `against`) and of its result, as far as there is one: of a
+        running task without `against`, what is restored so far. Of a preview, moments are those of the whole file.
 
         Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
         """
@@ -134,7 +135,8 @@ class LocalEngine:
         self._store, self._workers = TaskStore(database), WorkerTable(database)
         self.supervisor = Supervisor(settings, self._store, self._workers, worker)
         self._line = Line(self._store, self._workers, self.catalog, lanes=len(self.supervisor.slots),
-                          on_gpu=bool(self.supervisor.slots[0].uuid))  # fmt: skip
+                          cores=0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads),
+                          loaded=self._loaded)  # fmt: skip
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
@@ -202,10 +204,18 @@ class LocalEngine:
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        from upres.pictures.verbs import compare
+        from upres.pictures.verbs import Footage, compare, compare_unfinished
 
-        after = self.output(task_id)
-        before = Path(self._store.get(task_id).spec.input_path) if against is None else self.output(against)
+        task = self._store.get(task_id)
+        source = Path(task.spec.input_path)
+        before = Footage.of(source, source)
+        if task.state is TaskState.PROCESSING and against is None:
+            early = compare_unfinished(before, self.settings.work_dir / task_id, at_s, focus)
+            if early is not None:
+                return early
+        after = Footage.of(self.output(task_id), source)
+        if against is not None:
+            before = Footage.of(self.output(against), Path(self._store.get(against).spec.input_path))
         return compare(before, after, at_s, focus)
 
     def sheet(self, task_id: str) -> bytes:
@@ -349,7 +359,12 @@ class LocalEngine:
             room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
             disk=self._disk(folder), longest_s=self.settings.auto_longest_s,
             queue_s=max((place.estimated_wait_s for place in self._line.places().values()), default=0.0),
+            cores=cpu_cores(self.settings.threads), loaded=self._loaded(),
         )  # fmt: skip
+
+    def _loaded(self) -> str | None:
+        row = self.supervisor.alive(self.supervisor.slots[0])
+        return row.model if row is not None else None
 
 
 def open_engine(settings: Settings) -> Engine:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.disk import Disk
-from upres.line import START_S
+from upres.line import start_of
 from upres.media.output import LIKELY_SHARE, output_for
 from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
@@ -23,7 +23,9 @@ from upres.restore.plan import Plan, Size, plan_clip
 from upres.tasks import MediaKind, TaskSpec
 
 AUTO = "auto"
-GUESS_FACTOR = 3.0  # how far the truth may lie from a rate that was never measured here, either way
+# How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
+# Cards differ tenfold, and a CPU's cores are rarely all ours.
+FASTER, SLOWER = 3.0, 12.0
 SPREAD = 1.25  # and from measured ones: other content, other load
 ASPECT = r"^[1-9]\d{0,5}(/[1-9]\d{0,5})?$"
 PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
@@ -162,6 +164,8 @@ class Machine:
     disk: Disk
     queue_s: float
     longest_s: float  # for which "auto" takes the better of two models
+    cores: int = 1  # of the CPU, that a worker may use
+    loaded: str | None = None  # the model that a living worker holds: it starts at once
 
 
 Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
@@ -240,13 +244,15 @@ def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
 def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
     work = plan.frames * plan.target.pixels
     measured = rates(model.name, Price(plan.frames, plan.target.pixels))
+    start_s = start_of(model, machine.loaded)
     if not measured:
-        guess = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_cpu
-        return _bounded(work / guess, work / guess / GUESS_FACTOR, work / guess * GUESS_FACTOR,
-                        "a guess: this model has not run here yet")  # fmt: skip
+        where = "this GPU" if machine.on_gpu else f"{machine.cores} CPU core{'s' if machine.cores > 1 else ''}"
+        guess_s = work / (model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores)
+        return _bounded(start_s, guess_s, guess_s / FASTER, guess_s * SLOWER,
+                        f"unmeasured: a guess, for this model has not run on {where} yet")  # fmt: skip
     times = [work / rate for rate in measured]
     basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
-    return _bounded(sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+    return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
 
 
 def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
@@ -284,8 +290,8 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _bounded(likely: float, low: float, high: float, basis: str) -> Duration:
-    return Duration(likely_s=round(START_S + likely, 1), low_s=round(low, 1), high_s=round(2 * START_S + high, 1),
+def _bounded(start_s: float, likely: float, low: float, high: float, basis: str) -> Duration:
+    return Duration(likely_s=round(start_s + likely, 1), low_s=round(low, 1), high_s=round(4 * start_s + high, 1),
                     basis=basis)  # fmt: skip
 
 

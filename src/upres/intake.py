@@ -23,6 +23,9 @@ def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = (), *, max_s: float = MA
     except FileMissing as error:
         raise FileMissing(error.message, remedy=_near(Path(spec.input_path).expanduser().absolute())) from error
     info = probe(path, max_s=max_s, frame_rate=spec.frame_rate)
+    if info.files and spec.kind == "image":
+        remedy = "submit each image by itself, or the folder as a video of these frames"
+        raise UnsupportedMedia(f"{path.name} is a folder of {len(info.files)} images", remedy=remedy)
     if spec.kind is not None and spec.kind != info.kind:
         article = {"image": "an image", "video": "a video"}
         raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",

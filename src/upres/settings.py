@@ -31,6 +31,7 @@ class Settings:
     host: str
     port: int
     allowed_hosts: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     visible_devices: str
     idle_timeout_s: float
     remote_url: str
@@ -156,6 +157,14 @@ def _caps(text: str) -> object:
     return caps
 
 
+def _origins(text: str) -> object:
+    """Scheme, host and port, as browsers write them."""
+    for origin in (origins := _names(text)):
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s@]+", origin):
+            raise ValueError("an origin is written like https://app.example:8443, without a path")
+    return tuple(origin.lower() for origin in origins)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -184,6 +193,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("port", "PORT", _number_from(0, int), _fixed(8200), "8200", "port `upres serve` binds"),
     Setting("allowed_hosts", "UPRES_ALLOWED_HOSTS", _names, _fixed(()), "none",
             "further Host names the server answers to, comma-separated", write=",".join),
+    Setting("cors_origins", "UPRES_CORS_ORIGINS", _origins, _fixed(()), "none",
+            "origins of web pages elsewhere that may use the API (`https://app.example`), comma-separated; `*`: any, "
+            "which needs UPRES_TOKEN", write=",".join),
     Setting("visible_devices", "NVIDIA_VISIBLE_DEVICES", str, _fixed("0"), "0",
             "GPU indexes or UUIDs to use, comma-separated; `all`; `none` for the CPU"),
     Setting("idle_timeout_s", "GPU_IDLE_TIMEOUT", _number_from(0, float), _fixed(600.0), "600",

@@ -147,7 +147,14 @@ class Result(BaseModel):
     device: str
     process_time_s: float
     restore_time_s: float | None = None  # of it, without loading the model
+    fps: float = 0.0  # on average; 0 of an image, and where a server or an older program did not say
+    size_bytes: int = 0  # of the file; 0 likewise
+    audio: tuple[str, ...] = ()  # codec names in track order
     warnings: tuple[str, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.fps if self.fps else 0.0
 
     @property
     def output_filename(self) -> str:

@@ -99,14 +99,31 @@ def bench(rounds: int, calls: int, folder: Path) -> None:
                 rss.setdefault(name, []).append(server.rss_mb)
                 call.setdefault(name, []).extend(server.calls_ms(calls))
                 server.close()
-    print(f"best and median of {rounds} rounds, p50 of {rounds * calls} calls of get_queue_status")
-    print(f"  importing mcp.server alone     {_times(alone)}   cpu {min(alone_cpu):.2f} s")
-    for name in commands:
-        print(f"  {name}: tools/list answered after {_times(ready[name])}   cpu {min(cpu[name]):.2f} s   "
-              f"+{(min(ready[name]) - min(alone)) * 1e3:.0f} ms over the import   rss {max(rss[name]):.0f} MB   "
-              f"call over stdio {statistics.median(call[name]):.1f} ms")  # fmt: skip
     within = anyio.run(in_process, settings, calls)
-    print(f"  upres, call in process: legacy {within['legacy']:.1f} ms, 2026-07-28 {within['auto']:.1f} ms")
+    over = {name: (min(ready[name]) - min(alone)) * 1e3 for name in ready}
+    print(f"Best of {rounds} rounds (median), p50 of {rounds * calls} get_queue_status; plain: plain_server.py")
+    table([
+        ("import of mcp.server alone, wall", "", _times(alone), ""),
+        ("import of mcp.server alone, CPU", "", f"{min(alone_cpu):.2f} s", ""),
+        ("first tools/list answered, wall", "", _times(ready["upres"]), _times(ready["plain"])),
+        ("first tools/list answered, CPU", "", f"{min(cpu['upres']):.2f} s", f"{min(cpu['plain']):.2f} s"),
+        ("the same over the import alone, wall", "200 ms", f"{over['upres']:.0f} ms", f"{over['plain']:.0f} ms"),
+        ("the same over the import alone, CPU", "", f"{(min(cpu['upres']) - min(alone_cpu)) * 1e3:.0f} ms",
+         f"{(min(cpu['plain']) - min(alone_cpu)) * 1e3:.0f} ms"),
+        ("a call over stdio", "15 ms", f"{statistics.median(call['upres']):.1f} ms",
+         f"{statistics.median(call['plain']):.1f} ms"),
+        ("a call in process, handshake client", "5 ms", f"{within['legacy']:.1f} ms", ""),
+        ("a call in process, 2026-07-28 client", "5 ms", f"{within['auto']:.1f} ms", ""),
+        ("resident memory when ready", "", f"{max(rss['upres']):.0f} MB", f"{max(rss['plain']):.0f} MB"),
+    ])  # fmt: skip
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> None:
+    """A row whose figure is above its target is marked."""
+    print("\n| what | at most | upres | plain | |\n|---|---|---|---|---|")
+    for what, target, ours, theirs in rows:
+        met = "" if not target else "met" if float(ours.split()[0]) <= float(target.split()[0]) else "NOT MET"
+        print(f"| {what} | {target} | {ours} | {theirs} | {met} |")
 
 
 async def in_process(settings: Any, calls: int) -> dict[str, float]:

@@ -32,6 +32,7 @@ class Modelled:
     slot: str | None = None
     cancel: bool = False
     done: int = 0
+    loading: bool = False  # nothing was reported by the claim's owner yet
     published: list[int] = field(default_factory=list)  # tokens
 
 
@@ -73,7 +74,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert claim is not None and claim.task.id == min(queued)[1]
         task = self.tasks[claim.task.id]
-        task.state, task.slot, task.done = "processing", slot, 0
+        task.state, task.slot, task.done, task.loading = "processing", slot, 0, True
         task.attempt, task.token = task.attempt + 1, task.token + 1
         assert (claim.token, claim.task.attempt) == (task.token, task.attempt)
         self.claims.append(claim)
@@ -90,6 +91,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert _raised(lambda: self._do(deed, claim, task)) is expected
         if expected is TaskCancelled and deed == "beat":
             task.done += 1
+        if deed == "beat" and not lost:
+            task.loading = False
         if expected is None:
             if deed == "give back" and task.cancel:
                 deed = "end"
@@ -121,8 +124,8 @@ class StoreMachine(RuleBasedStateMachine):
         task = self.tasks[task_id]
         if task.state in ("queued", "processing"):
             task.cancel = True
-        if task.state == "queued":
-            task.state = "cancelled"
+        if task.state == "queued" or (task.state == "processing" and task.loading):
+            task.state, task.slot = "cancelled", None
 
     @rule(slot=st.sampled_from(SLOTS))
     def lose_a_worker(self, slot: str) -> None:

@@ -42,6 +42,22 @@ def test_a_cancel_is_obeyed_soon_wherever_it_falls_and_leaves_no_file(arena: Are
     assert sorted(waits.get(TaskState.PROCESSING, [0.0]))[len(waits.get(TaskState.PROCESSING, [0.0])) // 2] <= RUNNING_S
 
 
+def test_a_task_is_cancelled_while_its_model_loads_and_the_worker_goes_on(arena: Arena, engine: LocalEngine) -> None:
+    slow = arena.settings.data_dir / "slow"
+    slow.touch()
+    order = TaskSpec(input_path=str(arena.folder / "input.png"), resolution=32)
+    task = engine.submit(order)
+    while task.progress.phase != "loading":
+        task = engine.wait(task.id, PATIENCE_S, seen=task)
+    assert engine.cancel(task.id).state is TaskState.CANCELLED
+    assert engine.gpu().current_task is None
+    following, pid = engine.submit(order), engine.gpu().worker_pid
+    slow.unlink()
+    assert engine.wait(following.id, PATIENCE_S).state is TaskState.COMPLETED
+    assert engine.gpu().worker_pid == pid
+    assert not (arena.settings.output_dir / task.id).exists()
+
+
 OLDER = """
 import sys
 from pathlib import Path

@@ -57,6 +57,9 @@ class PaperBench:
         self._settings = settings
 
     def load(self, model: str) -> None:
+        """As long as the file `slow` lies beside the store."""
+        while (self._settings.data_dir / "slow").exists():
+            threading.Event().wait(STEP_S)
         self.model = model
 
     def restore(self, claim: Claim, report: Callable[[Progress], None]) -> Finished:
@@ -69,6 +72,7 @@ class PaperBench:
             leftover.unlink()
         part, final = folder / f".{task.id}.{claim.token}.part", folder / f"{claim.token}.png"
         Path(task.spec.input_path).read_bytes()
+        report(Progress(phase="restoring", frames_total=STEPS))
         try:
             with part.open("wb") as file:
                 for step in range(STEPS):

@@ -2,8 +2,9 @@
 
     python -m tests.conformance [folder]     (make conformance)
 
-Needs npm. What it installs lies in `folder` (.conformance). Most scenarios call fixture tools that a product does not
-have (`test_simple_text`, `slow_compute` …); those in GENERIC need none, and must all pass.
+Needs npm. What it installs lies in `folder` (.conformance), and so do the suite's logs. Most scenarios call fixture
+tools that a product does not have (`test_simple_text` …); those in GENERIC need none, and must all pass on the product
+as it is. All run again on that server with those fixtures added (fixtures.py), and must pass but for those in OTHERS.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ GENERIC = {
         "input-required-result-missing-input-response", "input-required-result-validate-input",
     },
 }  # fmt: skip
+# The tasks extension itself is there (tests/surfaces/test_mcp_tasks.py)
+NO_SUCH_TASK = "wants tasks that last as many seconds as they are told, or ask for input; ours restore files"
+OTHERS = {f"tasks-{name}": NO_SUCH_TASK for name in (
+    "capability-negotiation", "dispatch-and-envelope", "lifecycle", "mrtr-composition", "mrtr-input", "request-headers",
+    "request-state-removal", "required-task-error", "status-notifications", "wire-fields")}  # fmt: skip
 STATELESS = ("server-stateless", 26)  # its two other checks need a fixture tool that asks for a capability
 PATIENCE_S = 600
 
@@ -47,6 +53,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serving(make_settings(Path(folder))) as server:
         faults = [fault for version in GENERIC for fault in _suite(tools, f"{server.url}/mcp", version)]
         faults += _inspected(tools, f"{server.url}/mcp")
+    with (tempfile.TemporaryDirectory() as folder,
+          serving(make_settings(Path(folder)), ("tests.conformance.fixtures",)) as server):  # fmt: skip
+        faults += [fault for version in GENERIC for fault in _furnished(tools, f"{server.url}/mcp", version)]
     for fault in faults:
         print(f"FAILED {fault}")
     return 1 if faults else 0
@@ -64,10 +73,7 @@ def _installed(home: Path) -> Path:
 
 
 def _suite(tools: Path, url: str, version: str) -> list[str]:
-    program = tools / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
-    text = _node(tools, program, "server", "--url", url, "--requirements", version)
-    found = {name: (int(passed), int(failed)) for name, passed, failed
-             in re.findall(r"[✓✗] ([\w-]+): (\d+) passed, (\d+) failed", text)}  # fmt: skip
+    found = _run(tools, url, version)
     passed, failed = (sum(counts[i] for counts in found.values()) for i in (0, 1))
     print(f"{version}: {passed} checks passed, {failed} failed (fixtures); generic scenarios: {len(GENERIC[version])}")
     faults = [f"{version} {name}: {found.get(name, 'did not run')}" for name in sorted(GENERIC[version])
@@ -76,6 +82,25 @@ def _suite(tools: Path, url: str, version: str) -> list[str]:
     if version == "2026-07-28" and found.get(name, (0, 0))[0] < least:
         faults.append(f"{version} {name}: {found.get(name)}, at least {least} checks pass without fixtures")
     return faults
+
+
+def _furnished(tools: Path, url: str, version: str) -> list[str]:
+    found = _run(tools, url, version)
+    passed = sum(counts[0] for counts in found.values())
+    failing = {name: counts for name, counts in found.items() if counts[1]}
+    print(f"{version} with fixtures: {len(found)} scenarios, {passed} checks passed; failing:")
+    for name, (_, failed) in sorted(failing.items()):
+        print(f"  {name}: {failed} ({OTHERS.get(name, 'NOT EXPECTED')})")
+    return [f"{version} {name} with fixtures: {counts}" for name, counts in failing.items() if name not in OTHERS]
+
+
+def _run(tools: Path, url: str, version: str) -> dict[str, tuple[int, int]]:
+    """Of each scenario the checks that passed and failed."""
+    program = tools / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    text = _node(tools, program, "server", "--url", url, "--requirements", version)
+    (tools.parent / f"{version}.log").write_text(text, "utf-8")
+    return {name: (int(passed), int(failed)) for name, passed, failed
+            in re.findall(r"[✓✗] ([\w-]+): (\d+) passed, (\d+) failed", text)}  # fmt: skip
 
 
 def _inspected(tools: Path, url: str) -> list[str]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from upres.settings import Settings
 PATIENCE_S = 60  # only what hangs takes that long
 DOCUMENTED_PORT = 8200
 UPLOAD_CAP_MB = 2  # of the shared server
+SERVE = ("upres.surfaces.cli", "serve")
 
 
 @dataclass
@@ -39,9 +40,9 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, **variables: str) -> Iterator[Served]:
+def serving(settings: Settings, module: Sequence[str] = SERVE, **variables: str) -> Iterator[Served]:
     env = {**settings.to_env(), "PORT": "0", **variables}
-    process = subprocess.Popen([sys.executable, "-m", "upres.surfaces.cli", "serve"], env=env, text=True,
+    process = subprocess.Popen([sys.executable, "-m", *module], env=env, text=True,
                                encoding="utf-8", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
     served = Served(process)
     reader = threading.Thread(target=served.read_log)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -119,6 +120,11 @@ async def test_submit_then_wait_leads_to_the_restored_file(
     assert (final["status"], final["progress"]) == ("completed", 100), final
     assert Path(final["output_path"]).is_file()
     assert final["output_resolution"] == "96x72"
+    facts = [final.get(name) for name in ("frames", "frame_rate", "duration_seconds", "audio")]
+    assert facts == ([9, 23.976, 0.375, ["aac"]] if kind == "video" else [1, None, None, None])
+    assert final["output_bytes"] == Path(final["output_path"]).stat().st_size
+    for name in ("created_at", "started_at", "completed_at"):
+        assert datetime.fromisoformat(final[name]).utcoffset() == timedelta(0), "times carry a zone"
     assert final == await ask(client, "get_task_status", task_id=submitted["task_id"])
     assert (await ask(client, "get_task_position", task_id=submitted["task_id"]))["position"] == 0
     finished = (await ask(client, "get_queue_history", limit=1000))["history"]
@@ -183,7 +189,11 @@ async def test_stopping_a_wait_does_not_stop_the_task(client: Client, long_task:
 
 
 async def test_cancel_task_ends_a_task_and_its_wait(client: Client, long_task: str) -> None:
-    await ask(client, "cancel_task", task_id=long_task)
+    begun = await ask(client, "get_task_status", task_id=long_task)
+    assert begun["doing"].startswith(("queued", "loading", "restoring"))
+    answer = await ask(client, "cancel_task", task_id=long_task)
+    if answer["status"] == "processing":  # else it had not begun
+        assert answer["doing"].startswith("stopping, as was asked for") and "wait_for_task" in answer["next_step"]
     while (final := await ask(client, "wait_for_task", task_id=long_task)).get("timed_out"):
         pass
     assert final["status"] == "cancelled"
@@ -194,7 +204,8 @@ async def test_gpu_memory_is_not_released_under_a_running_task(client: Client, e
     seen = engine.status(long_task)
     while seen.state is TaskState.QUEUED:
         seen = await anyio.to_thread.run_sync(partial(engine.wait, long_task, 10, seen=seen))
-    assert (await refusal(client, "release_gpu_memory")).startswith("gpu_busy: ")
+    says = await refusal(client, "release_gpu_memory")
+    assert says.startswith("gpu_busy: ") and f"wait for task {long_task} or cancel it" in says
 
 
 async def test_released_gpu_memory_is_a_success(client: Client, engine: Engine) -> None:

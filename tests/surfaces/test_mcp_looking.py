@@ -4,14 +4,17 @@ import io
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 from mcp.types import Implementation
 from PIL import Image
 
+from support import make_settings
 from surfaces.long_task import running_long_task
 from surfaces.stdio_process import call, pipe
 from upres.engine import LocalEngine
@@ -89,8 +92,73 @@ async def test_a_preview_shows_a_piece_of_a_video_and_starts_nothing_else(
     assert seen["pictures"] == ["before: the file, enlarged as a player would", "after: compact"]
     task = engine.status(seen["task_id"])
     assert task.result is not None and task.result.frames == 4
-    again, _ = await ask(client, "compare_task", task_id=seen["task_id"], at=0)
-    assert again["at_seconds"] == 0
+
+
+async def test_a_previews_moments_count_from_the_start_of_the_file_that_was_named(
+    client: Client, small_video: Path
+) -> None:
+    path = str(small_video)
+    seen, _ = await ask(client, "preview_task", file_path=path, resolution=96, start=0.2, seconds=0.1)
+    assert seen["from_seconds"] == pytest.approx(0.2, abs=0.05)
+    assert 0.2 <= seen["at_seconds"] <= 0.35
+    first, _ = await ask(client, "compare_task", task_id=seen["task_id"], at=seen["from_seconds"])
+    assert first["at_seconds"] == seen["from_seconds"]
+    says = await refusal(client, "compare_task", task_id=seen["task_id"], at=0)
+    assert says.startswith("invalid_parameter: at=0 lies outside the clip; give 0.")
+    early, _ = await ask(client, "preview_task", file_path=path, resolution=96, start=0, seconds=0.05)
+    says = await refusal(client, "compare_task", task_id=seen["task_id"], against=early["task_id"])
+    assert says.startswith("invalid_parameter: the two have no moment in common")
+    part, _ = await ask(client, "preview_task", file_path=path, resolution=96, start=0.2, seconds=0.1, region="left")
+    says = await refusal(client, "compare_task", task_id=seen["task_id"], against=part["task_id"])
+    assert says.startswith("invalid_parameter: the two show different parts")
+    tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    for name in ("preview_task", "compare_task"):
+        assert "file the user named" in tools[name].output_schema["properties"]["at_seconds"]["description"]
+
+
+async def test_of_a_running_task_what_is_restored_so_far_is_shown(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path / "data", UPRES_SEGMENT_FRAMES="4")
+    engine = LocalEngine(settings)
+    try:
+        with running_long_task(engine, tmp_path) as task_id:
+            task = engine.status(task_id)
+            while task.progress.frames_done < 12:
+                assert not task.state.finished, task
+                task = await anyio.to_thread.run_sync(partial(engine.wait, task_id, 5, seen=task))
+            async with Client(build_server(engine, settings)) as client:
+                seen, pictures = await ask(client, "compare_task", task_id=task_id)
+                assert seen["status"] == "processing" and len(pictures) == 2
+                assert 0 < seen["at_seconds"] <= seen["ready_seconds"] and "still runs" in seen["next_step"]
+                first, _ = await ask(client, "compare_task", task_id=task_id, at=0)
+                assert first["at_seconds"] == 0
+                says = await refusal(client, "compare_task", task_id=task_id, at=18)
+                assert says.startswith("invalid_parameter: at=18 lies outside what is restored so far; give 0 to ")
+    finally:
+        engine.stop()
+        engine.close()
+
+
+async def test_a_folder_is_refused_with_what_to_do_instead(client: Client, small_image: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    says = await refusal(client, "submit_video_task", file_path=str(tmp_path))
+    assert says.startswith(f"invalid_input: {tmp_path.name} is a folder without images; submit each file in it by")
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(small_image.read_bytes())
+    says = await refusal(client, "submit_image_task", file_path=str(tmp_path))
+    assert says.startswith(f"unsupported_media: {tmp_path.name} is a folder of 2 images; submit each image by itself")
+    plan, _ = await ask(client, "plan_task", file_path=str(tmp_path))
+    assert (plan["media"]["kind"], plan["frames"]) == ("video", 2)
+
+
+async def test_a_folder_of_frames_is_previewed_and_compared_like_a_video(
+    client: Client, small_image: Path, tmp_path: Path
+) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_bytes(small_image.read_bytes())
+    seen, pictures = await ask(client, "preview_task", file_path=str(tmp_path), resolution=72, seconds=0.1, start=0.2)
+    assert seen["status"] == "completed", seen
+    assert seen["from_seconds"] == pytest.approx(0.2, abs=0.05)
+    assert [picture.size for picture in pictures] == [(96, 72), (96, 72)]
 
 
 async def test_a_preview_of_an_image_shows_it(client: Client, small_image: Path) -> None:

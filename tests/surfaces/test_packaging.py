@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from surfaces.stdio_process import request
 from upres.settings import SETTINGS
@@ -73,6 +74,52 @@ def test_versions_and_settings_are_the_programs() -> None:
     assert len(entry["description"]) <= 100  # the registry's limit
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"mcp-name: {entry['name']}" in readme  # how the registry knows that the package is ours
+
+
+REVERSE_DNS = r"^[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+$"
+VARIABLE = {"type": "object", "required": ["name"], "properties": {
+    "name": {"type": "string"}, "description": {"type": "string"}, "default": {"type": "string"},
+    "isSecret": {"type": "boolean"}, "isRequired": {"type": "boolean"},
+    "format": {"enum": ["string", "number", "boolean", "filepath"]}}, "additionalProperties": False}  # fmt: skip
+# The field rules of the registry's published schema (docs/reference/server-json in modelcontextprotocol/registry, dated
+# as `$schema` says) for the fields that we use. Those of other fields are left out, so any other field is refused here.
+REGISTRY_RULES = {
+    "type": "object", "required": ["name", "description", "version"], "additionalProperties": False,
+    "properties": {
+        "$schema": {"pattern": r"^https://static\.modelcontextprotocol\.io/schemas/\d{4}-\d\d-\d\d/server\.schema\.json$"},
+        "name": {"type": "string", "minLength": 3, "maxLength": 200, "pattern": REVERSE_DNS},
+        "title": {"type": "string", "minLength": 1, "maxLength": 100},
+        "description": {"type": "string", "minLength": 1, "maxLength": 100},
+        "version": {"type": "string", "maxLength": 255, "pattern": r"^\d+\.\d+\.\d+$"},  # ranges are rejected
+        "packages": {"type": "array", "items": {
+            "type": "object", "required": ["registryType", "identifier", "transport"], "additionalProperties": False,
+            "properties": {
+                "registryType": {"enum": ["npm", "pypi", "cargo", "oci", "nuget", "mcpb"]},
+                "identifier": {"type": "string"}, "runtimeHint": {"type": "string"},
+                "version": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\d+\.\d+\.\d+$"},
+                "transport": {"type": "object", "required": ["type"], "properties": {"type": {"const": "stdio"}},
+                              "additionalProperties": False},
+                "packageArguments": {"type": "array", "items": {
+                    "type": "object", "required": ["type", "value"], "additionalProperties": False,
+                    "properties": {"type": {"const": "positional"}, "value": {"type": "string"}}}},
+                "environmentVariables": {"type": "array", "items": VARIABLE}}}},
+    },
+}  # fmt: skip
+
+
+def test_the_registrys_entry_keeps_the_registrys_rules() -> None:
+    entry = json.loads((PACKAGING / "server.json").read_text())
+    assert [fault.message for fault in Draft202012Validator(REGISTRY_RULES).iter_errors(entry)] == []
+    for broken in ({**entry, "name": "upres"}, {**entry, "description": "x" * 101}, {**entry, "version": "^1"},
+                   {**entry, "packages": [{"identifier": "upres"}]}):  # fmt: skip
+        assert not Draft202012Validator(REGISTRY_RULES).is_valid(broken)
+
+
+def test_the_owner_in_the_registrys_name_is_a_placeholder_and_one_place_says_so() -> None:
+    """`io.github.<owner>` must be the account that publishes; nobody has yet."""
+    owner = json.loads((PACKAGING / "server.json").read_text())["name"].partition("/")[0]
+    says = (PACKAGING / "README.md").read_text("utf-8")
+    assert f"`{owner}` is a placeholder" in says
 
 
 def test_the_front_needs_only_what_the_program_needs() -> None:

@@ -63,6 +63,7 @@ def test_a_task_is_restored_there_and_its_file_comes_here(
     assert task.result is not None
     assert (task.state, task.kind) == (TaskState.COMPLETED, "image")
     assert (task.result.width, task.result.height) == (96, 72)
+    assert task.result.size_bytes == engine.output(task.id).stat().st_size
     here = Path(task.result.output_path)
     assert here == remote.output(task.id) == tmp_path / "here" / task.id / engine.output(task.id).name
     assert here.read_bytes() == engine.output(task.id).read_bytes()

@@ -30,7 +30,7 @@ ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
         "kind", "model", "input_filename", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps",
         *MORE_PARAMS},
     "GET /api/status/{task_id} completed": {
-        "kind", "model", "input_filename", "frames", "device", "warnings", "params", *MORE_PARAMS,
+        "kind", "model", "input_filename", "frames", "output_bytes", "device", "warnings", "params", *MORE_PARAMS,
         *(f"params.{name}" for name in (
             "resolution", "batch_size", "dit_model", "color_correction", "seed"))},
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The dry run: what it chooses, what it says of time, memory and disk, and what it warns of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.forecast import Forecast, Machine, MediaFacts, forecast, in_words
+from upres.line import START_S, start_of
 from upres.queue.store import Price
 from upres.tasks import MediaKind, TaskSpec
 
@@ -88,9 +90,22 @@ def test_measured_rates_give_a_narrow_range_and_none_a_wide_one(tmp_path: Path) 
     work = 100 * 1440 * 1080
     guessed = plan(tmp_path).work
     measured = plan(tmp_path, rates={"compact": [work / 10, work / 12]}).work
-    assert "guess" in guessed.basis and "2 tasks" in measured.basis
-    assert measured.low_s < 10 < measured.likely_s < 14 < measured.high_s < 20
-    assert guessed.high_s / guessed.low_s > 5 > measured.high_s / measured.low_s
+    assert guessed.basis.startswith("unmeasured: a guess") and "2 tasks" in measured.basis
+    assert measured.low_s < 10 < measured.likely_s < 17 < measured.high_s < 36
+    assert guessed.high_s / guessed.low_s > 30 > 5 > measured.high_s / measured.low_s
+
+
+def test_a_model_that_is_loaded_starts_at_once_and_a_large_one_takes_its_time(tmp_path: Path) -> None:
+    cold, warm = plan(tmp_path).work, plan(tmp_path, machine=replace(GPU_24, loaded="compact")).work
+    assert cold.likely_s == pytest.approx(warm.likely_s + START_S, abs=0.1)
+    assert cold.low_s == warm.low_s and cold.high_s == pytest.approx(warm.high_s + 4 * START_S, abs=0.1)
+    assert start_of(Catalog(tmp_path).known(FULL), None) == pytest.approx(START_S + 16)
+
+
+def test_on_a_cpu_a_guess_knows_its_cores(tmp_path: Path) -> None:
+    one, four = (plan(tmp_path, machine=replace(GPU_24, on_gpu=False, cores=cores)).work for cores in (1, 4))
+    assert "1 CPU core yet" in one.basis and "4 CPU cores yet" in four.basis
+    assert one.low_s == pytest.approx(4 * four.low_s, rel=0.05)
 
 
 def test_rates_are_asked_for_this_much_work(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ COMPACT = Model(
     desc={"en": "embedded x2 convolution network: fast, modest, needs no download",
           "zh-CN": "内置 2 倍卷积网络：快速、效果适中、无需下载"},
     files=("compact_x2.safetensors",), limits=Limits(takes="source"),
-    factory="upres.models.compact.restorer:load", pixels_per_s_cpu=2e6, pixels_per_s_gpu=2e8,
+    factory="upres.models.compact.restorer:load", pixels_per_s_core=1e6, pixels_per_s_gpu=2e8,
 )  # fmt: skip
 
 MODELS: tuple[Model, ...] = (*SEEDVR2_MODELS, *FLASHVSR_MODELS, COMPACT)
@@ -81,10 +81,14 @@ class Catalog:
     def missing(self, model: Model) -> list[str]:
         return [file for file in model.files if self._locate(file) is None]
 
-    def expected_pixels_per_s(self, name: str, *, on_gpu: bool) -> float:
-        """Output pixels per second, before anything was measured here."""
-        model = next((model for model in MODELS if model.name == name), COMPACT)
-        return model.pixels_per_s_gpu if on_gpu else model.pixels_per_s_cpu
+    def known(self, name: str) -> Model:
+        """Installed or not; for what another version ordered, the smallest."""
+        return next((model for model in MODELS if model.name == name), COMPACT)
+
+    def expected_pixels_per_s(self, name: str, cores: int) -> float:
+        """Output pixels per second, before anything was measured here; `cores` of a CPU, 0 for a GPU."""
+        model = self.known(name)
+        return model.pixels_per_s_core * cores if cores else model.pixels_per_s_gpu
 
     def infos(self) -> tuple[ModelInfo, ...]:
         return tuple(

@@ -24,7 +24,7 @@ def _flashvsr(version: str, variant: str, en: str, zh: str) -> Model:
         desc={"en": f"{version} {en}", "zh-CN": f"{version} {zh}"},
         files=(flashvsr_file(version, "dit"), flashvsr_file(version, "lq_proj"), FLASHVSR_PROMPT, decoder),
         limits=FLASHVSR, factory=f"upres.models.flashvsr.restorer:{function}",
-        pixels_per_s_cpu=1e4, pixels_per_s_gpu=2e7 if full else 4e7,
+        pixels_per_s_core=5e3, pixels_per_s_gpu=2e7 if full else 4e7,
     )  # fmt: skip
 
 

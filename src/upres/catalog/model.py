@@ -24,7 +24,7 @@ class Model:
     files: tuple[str, ...]
     limits: Limits
     factory: str
-    pixels_per_s_cpu: float  # before anything was measured on this machine
+    pixels_per_s_core: float  # on a CPU; both before anything was measured on this machine
     pixels_per_s_gpu: float
 
     def load_factory(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pynvml
@@ -53,6 +54,16 @@ def gpu_memory(slot: Slot) -> GpuMemory:
     except pynvml.NVMLError:
         return GpuMemory(0, 0)
     return GpuMemory(memory.used // MIB, memory.total // MIB)
+
+
+def cpu_cores(threads: int) -> int:
+    """That a worker uses on a CPU; `threads` is how many it may, 0 for all it is given."""
+    if threads:
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    counted = os.cpu_count()
+    return counted if counted is not None else 1
 
 
 def _gpus() -> tuple[Slot, ...]:

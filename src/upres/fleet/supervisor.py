@@ -112,15 +112,34 @@ class Supervisor:
         """Ends idle workers and returns their pids, all gone. Raises GpuBusy before ending any if one works."""
         living = [(slot, row) for slot in self.slots if (row := self.alive(slot)) is not None]
         for slot, row in living:
-            if row.state in ("busy", "loading"):
-                raise GpuBusy(f"the worker on {slot.device_name} is {row.state}",
-                              remedy="wait for its task or cancel it, then release again")  # fmt: skip
+            if not self._settles(slot):
+                raise self._in_use(slot, row)
         for slot, row in living:
             self._workers.request_stop(slot.name)
             if not self._gone(slot, row.pid, give_up_if_busy=True):
-                raise GpuBusy(f"the worker on {slot.device_name} took up new work",
-                              remedy="wait for its task or cancel it, then release again")  # fmt: skip
+                raise self._in_use(slot, row)
         return [row.pid for _, row in living]
+
+    def _settles(self, slot: Slot) -> bool:
+        """False if the worker has a task, or does something else for too long: load the model of a cancelled one."""
+        deadline = time.monotonic() + EXIT_PATIENCE_S
+        while time.monotonic() < deadline:
+            row = self._workers.get(slot.name)
+            if row is None or row.state not in ("busy", "loading"):
+                return True
+            if self._workers.pulse(slot.name).task_id is not None:
+                return False
+            time.sleep(POLL_S)
+        return False
+
+    def _in_use(self, slot: Slot, row: WorkerRow) -> GpuBusy:
+        task_id = self._workers.pulse(slot.name).task_id
+        if task_id is not None:
+            return GpuBusy(f"{slot.device_name} is in use by task {task_id}",
+                           remedy=f"wait for task {task_id} or cancel it, then release again")  # fmt: skip
+        loading = f" {row.loading_model}" if row.loading_model is not None else ""
+        return GpuBusy(f"the worker on {slot.device_name} is loading a model{loading}",
+                       remedy="release again in a moment")  # fmt: skip
 
     def stop(self) -> list[int]:
         """Ends every worker of these slots, busy or not; their tasks go back to the queue. Ends quarantines too."""

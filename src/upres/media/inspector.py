@@ -160,9 +160,10 @@ def inspect_folder(path: str, max_pixels: int) -> Facts:
         size = (found[-1]["width"], found[-1]["height"])
         if size != (found[0]["width"], found[0]["height"]):
             wrong = f"holds images of different sizes: {name} has {size[0]}x{size[1]}"
-            raise Refused("invalid_input", wrong, "give images of one size")
+            raise Refused("invalid_input", wrong, "submit each by itself, or give frames of one size")
     if not found:
-        raise Refused("invalid_input", "is a folder without images", "give a video, an image, or a folder of images")
+        raise Refused("invalid_input", "is a folder without images", "submit each file in it by itself; only a folder "
+                      "of images, which are the frames of one video, is taken whole")  # fmt: skip
     return {
         **found[0], "kind": "video", "format": "folder", "frames": len(found),
         "files": [each["file"] for each in found],

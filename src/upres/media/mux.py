@@ -83,7 +83,7 @@ def _sound_arguments(source: MediaInfo, holder: Container, name: str) -> tuple[l
             warnings.append(f"sound track {track + 1} is dropped: its codec is unknown")
             continue
         arguments += ["-map", f"1:a:{track}"]
-        if not holder.sound or codec in holder.sound:
+        if _held(codec, holder):
             arguments += [f"-c:a:{carried}", "copy"]
         else:
             arguments += [f"-c:a:{carried}", holder.sound_codec, f"-b:a:{carried}", SOUND_BITRATES[holder.sound_codec]]
@@ -92,6 +92,19 @@ def _sound_arguments(source: MediaInfo, holder: Container, name: str) -> tuple[l
                             "does not hold it")  # fmt: skip
         carried += 1
     return arguments, warnings
+
+
+def carried_sound(source: MediaInfo, output: Output) -> tuple[str, ...]:
+    """The codecs of the sound tracks that the result has."""
+    if output.output_format not in HOLDERS:
+        return ()
+    holder = HOLDERS[output.output_format]
+    return tuple(codec if _held(codec, holder) else holder.sound_codec.removeprefix("lib")
+                 for codec in source.audio if codec != UNKNOWN_CODEC)  # fmt: skip
+
+
+def _held(codec: str, holder: Container) -> bool:
+    return not holder.sound or codec in holder.sound
 
 
 def _subtitle_arguments(source: MediaInfo, holder: Container, name: str) -> tuple[list[str], list[str]]:

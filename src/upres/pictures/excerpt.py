@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from upres.media.decode import Reading
 from upres.media.ffmpeg import FfmpegProcess
+from upres.media.folder import open_reader
 from upres.media.images import read_image, write_png
 from upres.media.probe import CONTAINERS, MAX_PIXELS, MediaInfo
 from upres.pictures.values import SMALLEST_SIDE, Excerpt
@@ -15,7 +18,7 @@ from upres.tasks import TaskSpec
 
 
 def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
-    """Writes `frames` frames of the piece into `folder` and returns the file's path.
+    """Writes `frames` frames of the piece into `folder` and returns the file's path, at which it is whole or not there.
 
     Raises InvalidParameter, InvalidInput, MediaFailed, DiskFull.
     """
@@ -23,19 +26,35 @@ def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
     if info.kind == "image":
         path = folder / f"{info.path.stem}_preview.png"
         pixels = read_image(info)[top : top + size.height, left : left + size.width]
-        write_png(path, np.ascontiguousarray(pixels))
-        return path
+        write_png(_part(path), np.ascontiguousarray(pixels))
+        return _part(path).rename(path)
+    if info.files:
+        first = round(excerpt.begins_s(info, frames) * info.fps)
+        return _cut_folder(info, first, frames, (left, top, size), folder / f"{info.path.name}_preview")
     path = folder / f"{info.path.stem}_preview.mov"  # FFV1 keeps every bit, MOV the frame rate as a fraction
     arguments = [
         "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS),
         "-apply_cropping", "codec", "-ss", f"{max(0.0, excerpt.begins_s(info, frames) - 0.5 / float(info.fps)):.6f}",
         "-i", f"file:{info.path}", "-map", "0:V:0", "-an", "-sn", "-dn", "-frames:v", str(frames),
         "-fps_mode", "passthrough", "-vf", f"crop={size.width}:{size.height}:{left}:{top}", "-c:v", "ffv1",
-        "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mov", "-y", f"file:{path}",
+        "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mov", "-y", f"file:{_part(path)}",
     ]  # fmt: skip
     with FfmpegProcess(arguments, doing=f"cutting {info.path.name}") as process:
         process.finish()
-    return path
+    return _part(path).rename(path)
+
+
+def _cut_folder(info: MediaInfo, first: int, frames: int, box: tuple[int, int, Size], path: Path) -> Path:
+    left, top, size = box
+    _part(path).mkdir()
+    for number, block in enumerate(islice(open_reader(info, 1, Reading(first=first)), frames)):
+        pixels = block[0, top : top + size.height, left : left + size.width]
+        write_png(_part(path) / f"{number:06}.png", np.ascontiguousarray(pixels))
+    return _part(path).rename(path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 def of_part(spec: TaskSpec, path: Path, info: MediaInfo, size: Size) -> TaskSpec:

@@ -1,7 +1,8 @@
 """What an agent is shown: before and after, and a contact sheet, as JPEGs small enough for every client.
 
 Knows nothing of files. Both pictures of a pair have the same layout: all of the frame, and beside or under it a part of
-it pixel for pixel, where the difference can be seen.
+it pixel for pixel, where the difference can be seen. What is transparent shows the checkerboard of image editors, its
+squares of one size before and after.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MAX_SIDE, MAX_BYTES = 768, 100_000
 WITHOUT_DETAIL = 1152  # longest side of a frame that is still seen well when shown whole
 QUALITIES = (88, 80, 70, 60, 50, 40)
 COLUMNS = 3
+SQUARES, LIGHT, DARK = 64, 0xCC, 0x99  # of the checkerboard: how many along the longer side, and their greys
 GAP, INK, PAPER = 4, (255, 255, 255), (16, 16, 16)
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -34,7 +36,7 @@ class Pair:
 
 def pair(before: Image.Image, after: Image.Image, focus: Focus) -> Pair:
     """`before` is enlarged to the size of `after` as a player would: bicubic."""
-    before = before.resize(after.size, Image.Resampling.BICUBIC)
+    before, after = _opaque(before.resize(after.size, Image.Resampling.BICUBIC)), _opaque(after)
     if max(after.size) <= WITHOUT_DETAIL:
         return _paired(before, after, None)
     wide = after.width >= after.height
@@ -49,7 +51,7 @@ def contact_sheet(frames: Sequence[tuple[Image.Image, str]]) -> bytes:
     """Thumbnails with a caption each, three in a row; a single picture fills the sheet."""
     columns = min(COLUMNS, len(frames))
     width = (MAX_SIDE - GAP * (columns - 1)) // columns
-    small = [(image.resize(_fitted(image.size, (width, MAX_SIDE)), Image.Resampling.LANCZOS), caption)
+    small = [(_opaque(image.resize(_fitted(image.size, (width, MAX_SIDE)), Image.Resampling.LANCZOS)), caption)
              for image, caption in frames]  # fmt: skip
     width, height = max(image.width for image, _ in small), max(image.height for image, _ in small)
     rows = -(-len(small) // columns)
@@ -90,6 +92,20 @@ def _within(image: Image.Image) -> bytes | None:
             if file.tell() <= MAX_BYTES:
                 return file.getvalue()
     return None
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """On a checkerboard where it is transparent."""
+    if image.mode != "RGBA":
+        return image
+    side = max(1, round(max(image.size) / SQUARES))
+    across, down = -(-image.width // side), -(-image.height // side)
+    greys = bytes(DARK if (x + y) % 2 else LIGHT for y in range(down) for x in range(across))
+    squares = Image.frombytes("L", (across, down), greys)
+    board = squares.resize((across * side, down * side), Image.Resampling.NEAREST).convert("RGB")
+    board = board.crop((0, 0, *image.size))
+    board.paste(image, mask=image.getchannel("A"))
+    return board
 
 
 def _card(image: Image.Image, whole: tuple[int, int], box: Box, wide: bool) -> Image.Image:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from PIL import Image
 
 from upres.errors import InvalidInput
-from upres.media.decode import to_rgb_filter
+from upres.media.decode import Reading, to_rgb_filter
 from upres.media.ffmpeg import FfmpegProcess
+from upres.media.folder import open_reader
 from upres.media.images import read_image
 from upres.media.probe import CONTAINERS, MAX_PIXELS, MediaInfo
 
@@ -14,12 +15,16 @@ THREADS = 2  # one frame gains little from more
 
 
 def still(info: MediaInfo, at_s: float, *, exact: bool = True) -> Image.Image:
-    """The frame shown `at_s` seconds after the start, RGB, of MediaInfo's size; of an image, the image.
+    """The frame shown `at_s` seconds after the start, RGB, of MediaInfo's size; of an image, the image, RGBA if it has
+    transparency.
 
     Not exact: the key frame before it, which costs no decoding of the frames between. Raises InvalidInput, MediaFailed.
     """
     if info.kind == "image":
-        return Image.fromarray(read_image(info)[..., :3])
+        return Image.fromarray(read_image(info))
+    if info.files:
+        number = min(int(at_s * info.fps + 1e-3), info.frames - 1)
+        return Image.fromarray(next(iter(open_reader(info, 1, Reading(first=number))))[0])
     for moment in (_centre_of_frame(info, at_s), 0.0):  # a file cut short has nothing at a late moment
         frame = _grab(info, moment, exact)
         if frame is not None:

@@ -64,9 +64,20 @@ class Excerpt(BaseModel):
         return left - left % 2, top - top % 2, size
 
 
+class Piece(BaseModel):
+    """Which piece of the clip that a user named a file holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start_s: float = 0.0
+    place: Place = "all"
+
+
 class Comparison(BaseModel):
     """One moment twice, as JPEGs of one layout: all of the frame, then the part `detail` of it pixel for pixel.
 
+    `at_s` counts from the start of the clip that the user named, also where a preview's piece of it is compared; there
+    are pictures from `start_s` on for `duration_s`. `ready_s`: of a task that still runs, how far it is restored.
     `width` and `height` are those of the full-size frame, `detail` is left, top, right, bottom in it; without it the
     pictures are the frame itself.
     """
@@ -77,6 +88,8 @@ class Comparison(BaseModel):
     after: bytes
     at_s: float
     duration_s: float
+    start_s: float = 0.0
+    ready_s: float | None = None
     width: int
     height: int
     detail: Box | None = None

@@ -160,15 +160,18 @@ class TaskStore:
         return {TaskState(row[0]): row[1] for row in rows}
 
     def cancel(self, task_id: str) -> Task:
-        """A queued task is cancelled here and now, a running one flagged for its worker. Raises TaskNotFound."""
+        """A queued task is cancelled here and now, and so is one whose model is still being loaded: its worker loses
+        it, and keeps the model for the next. A running one is flagged for its worker. Raises TaskNotFound.
+        """
         with self._db.write("cancel") as tx:
             row = tx.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
             if row is None:
                 raise _missing(task_id)
+            at_once = "state = 'cancelled', slot = NULL, cancel = 1, completed_at = ?"
+            begun = Progress.model_validate_json(row["progress"]).phase != "loading"
             change = {
-                "queued": "state = 'cancelled', cancel = 1, completed_at = ?",
-                "processing": "cancel = 1, heartbeat_at = ?",
-            }.get(row["state"])
+                "queued": at_once, "processing": "cancel = 1, heartbeat_at = ?" if begun else at_once,
+            }.get(row["state"])  # fmt: skip
             if change is None:
                 return _task(row)
             return _task(tx.execute(f"UPDATE tasks SET {change} WHERE id = ? RETURNING *",

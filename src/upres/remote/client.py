@@ -121,12 +121,15 @@ class RemoteEngine:
     def compare(
         self, task_id: str, *, at_s: float | None = None, focus: Focus = "auto", against: str | None = None
     ) -> Comparison:
-        """By the files here where they are, else by the server's."""
-        from upres.pictures.verbs import compare
+        """By the files here where they are, else by the server's; of a task that still runs, by the server's."""
+        from upres.pictures.verbs import Footage, compare
 
-        before = self.output(against) if against is not None else self._input(task_id)
-        if before is not None:
-            return compare(before, self.output(task_id), at_s, focus)
+        mine = self._input(task_id)
+        before = Footage.of(mine, mine) if mine is not None else None
+        if against is not None:
+            before = Footage.of(self.output(against), self._input(against))
+        if before is not None and self._status(task_id).status is TaskState.COMPLETED:
+            return compare(before, Footage.of(self.output(task_id), mine), at_s, focus)
         asked = {"focus": focus} if at_s is None else {"focus": focus, "at": str(at_s)}
         lacking = self._lacks("GET /api/compare", "look at the downloaded file")
         return self._server.ask(Comparison, "GET", f"/api/compare/{_part(task_id)}", missing=lacking, params=asked)

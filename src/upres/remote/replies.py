@@ -67,6 +67,9 @@ class StatusReply(Reply):
     output_filename: str = ""
     output_resolution: str = Field(default="0x0", pattern=r"^\d{1,9}x\d{1,9}$")
     frames: int = 0  # addition
+    frame_rate: float = 0.0  # addition
+    output_bytes: int = 0  # addition
+    audio: tuple[str, ...] = ()  # addition
     device: str = ""  # addition
     warnings: tuple[str, ...] = ()  # addition
     error: str | None = None
@@ -108,7 +111,8 @@ class StatusReply(Reply):
         width, height = self.output_resolution.split("x")
         return Result(output_path=self.output_filename if self.output_path is None else self.output_path,
                       width=int(width), height=int(height), frames=self.frames, model=self._model(), device=self.device,
-                      process_time_s=self.process_time, warnings=self.warnings)  # fmt: skip
+                      process_time_s=self.process_time, fps=self.frame_rate, size_bytes=self.output_bytes,
+                      audio=self.audio, warnings=self.warnings)  # fmt: skip
 
 
 def _utc(time: datetime) -> datetime:

@@ -24,6 +24,7 @@ from upres.media.encode import FrameWriter, Framing, encoder_arguments
 from upres.media.ffmpeg import ffmpeg_path
 from upres.media.folder import open_reader
 from upres.media.images import framed, read_image, write_image
+from upres.media.mux import carried_sound
 from upres.media.output import Output, output_for
 from upres.media.probe import MediaInfo, probe
 from upres.models.restorer import Restorer
@@ -49,6 +50,8 @@ class Outcome:
     frames: int
     suffix: str
     warnings: tuple[str, ...]
+    fps: float = 0.0  # 0 of an image
+    audio: tuple[str, ...] = ()  # codecs of its sound tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,8 @@ def _restore_video(
         ending = segments.ending
     assert ending is not None  # written by now
     warnings = (*job.warnings, *ending.warnings, *lost)
-    return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings)
+    return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings, float(job.info.fps),
+                   carried_sound(job.info, job.output))  # fmt: skip
 
 
 def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> None:

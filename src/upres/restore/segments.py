@@ -59,17 +59,24 @@ class Segments:
     entries: list[Entry] = field(default_factory=list)
 
     @classmethod
+    def seen(cls, folder: Path) -> Segments:
+        """What is there for whoever only looks: nothing is changed, and more may come meanwhile."""
+        found = cls(folder)
+        while (text := _text(folder / f"{len(found.entries):06}.json")) is not None:
+            entry = json.loads(text)
+            found.entries.append(Entry(**{**entry, "times": tuple(entry["times"])}))
+        return found
+
+    @classmethod
     def open(cls, folder: Path, identity: dict[str, Any]) -> Segments:
         """What is there of the work that `identity` describes; anything else in the folder is removed."""
         folder.mkdir(parents=True, exist_ok=True)
-        found, described = cls(folder), _described(identity)
+        described = _described(identity)
         if _text(folder / "work.json") != described:
             for old in folder.glob("*.json"):
                 old.unlink()
             _write(folder / "work.json", described)
-        while (text := _text(folder / f"{len(found.entries):06}.json")) is not None:
-            entry = json.loads(text)
-            found.entries.append(Entry(**{**entry, "times": tuple(entry["times"])}))
+        found = cls.seen(folder)
         known = {LOCK, "work.json", "ending.json", *(entry.name for entry in found.entries)}
         known |= {f"{number:06}.json" for number in range(len(found.entries))}
         for stray in folder.iterdir():

@@ -16,6 +16,7 @@ from upres.engine import Engine, LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
 from upres.surfaces import docs, rest_flashvsr, rest_seedvr2, rest_upres
+from upres.surfaces.cors import Cors
 from upres.surfaces.guard import TokenGuard, fit_to_serve
 from upres.surfaces.hosts import WILDCARDS, HostGuard
 from upres.surfaces.mcp import build_server
@@ -44,7 +45,9 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
     app.state.engine, app.state.settings = engine, settings
     if settings.token:
         app.add_middleware(TokenGuard, token=settings.token)
-    app.add_middleware(HostGuard, bound=settings.host, allowed=settings.allowed_hosts)
+    if settings.cors_origins:  # outside TokenGuard: a preflight carries no token
+        app.add_middleware(Cors, origins=settings.cors_origins)
+    app.add_middleware(HostGuard, bound=settings.host, allowed=settings.allowed_hosts, pages=settings.cors_origins)
     install_problems(app)
     app.include_router(docs.router)
     app.include_router(rest_seedvr2.router)

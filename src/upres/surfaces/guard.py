@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.errors import InvalidSetting
 from upres.settings import TOKEN, Settings
+from upres.surfaces.cors import ANY
 from upres.surfaces.rest import HangUp, problem
 
 
@@ -46,6 +47,9 @@ def fit_to_serve(settings: Settings) -> Settings:
     """The settings of a server at `settings.host`. Reachable from other machines, it needs a token, and tasks may use
     files of UPRES_ROOTS only; without any, only what was uploaded. Raises InvalidSetting.
     """
+    if ANY in settings.cors_origins and not settings.token:
+        raise InvalidSetting(f"UPRES_CORS_ORIGINS=* lets any page use this server and there is no {TOKEN}",
+                             remedy=f"name the pages' origins, or set {TOKEN} to a secret")  # fmt: skip
     if is_loopback(settings.host):
         return settings
     if not settings.token:

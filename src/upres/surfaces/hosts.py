@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from upres.surfaces.cors import ANY
 from upres.surfaces.rest import HangUp, problem
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -24,8 +25,10 @@ class HostGuard:
     be rebound, so on a server bound to every address the one the request arrived at is allowed too.
     """
 
-    def __init__(self, app: ASGIApp, bound: str, allowed: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, bound: str, allowed: Iterable[str], pages: Iterable[str] = ()) -> None:
+        """`pages` are origins elsewhere that may ask, `*` any."""
         self.app = app
+        self.pages = frozenset(pages)
         self.wildcard = bound in WILDCARDS
         self.names = LOOPBACK | {name.lower() for name in (bound, *allowed) if name not in WILDCARDS}
 
@@ -40,12 +43,18 @@ class HostGuard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if not hosts or any(_name(f"http://{host}") not in names for host in hosts):
             status, header, given = HTTPStatus.MISDIRECTED_REQUEST, "Host", hosts
-        elif any(_name(origin) not in names for origin in origins):
+        elif ANY not in self.pages and any(_name(origin) not in names for origin in origins if not self._page(origin)):
             status, header, given = HTTPStatus.FORBIDDEN, "Origin", origins
         else:
             return None
-        return problem(status, f"{header.lower()}_not_allowed", f"{header} {', '.join(given)} is not allowed",
-                       "if it is a name of this server, add it to UPRES_ALLOWED_HOSTS", kind=HangUp)  # fmt: skip
+        remedy = "if it is a name of this server, add it to UPRES_ALLOWED_HOSTS"
+        if header == "Origin":
+            remedy += "; if it is a page elsewhere that shall use this server, to UPRES_CORS_ORIGINS"
+        return problem(status, f"{header.lower()}_not_allowed", f"{header} {', '.join(given)} is not allowed", remedy,
+                       kind=HangUp)  # fmt: skip
+
+    def _page(self, origin: str) -> bool:
+        return origin.lower() in self.pages
 
 
 def _name(url: str) -> str | None:

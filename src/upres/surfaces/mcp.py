@@ -6,7 +6,7 @@ Names, parameters and defaults of ten tools are those of the public SeedVR2 docu
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ Upres restores and enlarges video and images on this machine: its GPU, or the CP
 2. wait_for_task with that task_id. While the answer says timed_out, call it again: the task goes on meanwhile.
 3. Once status is "completed", the restored file is at output_path. "failed" comes with error and error_code.
 Before: plan_task says how long it takes, how large it gets and which model suits; preview_task shows a second of it.
-After: compare_task shows before and after. Show these pictures to the user.
+After, or while it runs: compare_task shows before and after. Show these pictures to the user.
 Tasks outlive this conversation; get_queue_status and get_queue_history find them again, cancel_task stops one.
 Of a folder of separate files submit each; a folder as file_path is read as the frames of one video.
 The defaults suit most files. resolution is the target short side in pixels (4K is 2160).
@@ -42,7 +42,7 @@ The defaults suit most files. resolution is the target short side in pixels (4K 
 READ_ONLY_INSTRUCTIONS = """\
 Upres restores and enlarges video and images. This server only looks: it submits, cancels and releases nothing.
 plan_task says what restoring a file would take; get_queue_status and get_queue_history list tasks, compare_task shows
-before and after of a completed one.
+before and after of one.
 """
 
 
@@ -55,8 +55,8 @@ class Entry:
     app: str | None = None  # the page in which hosts that can may show the answer
 
 
-def build_server(engine: Engine, settings: Settings) -> MCPServer[Any]:
-    """A server with the tools that the settings allow, ready for any transport."""
+def build_server(engine: Engine, settings: Settings, more: Sequence[Tool] = ()) -> MCPServer[Any]:
+    """A server with the tools that the settings allow, and `more` of them, ready for any transport."""
     waiter = Waiter(engine, settings)
     entries = [entry for entry in _entries(engine, settings, waiter)
                if (entry.core or settings.mcp_tools == "all")
@@ -65,7 +65,7 @@ def build_server(engine: Engine, settings: Settings) -> MCPServer[Any]:
     apps.add_html_resource(COMPARE_URI, compare_html(), name="compare", title="Before and after", prefers_border=False)
     shelf = Shelf(engine)
     server = ToolServer(
-        "upres", title="Upres", version=__version__, tools=[_tool(entry) for entry in entries],
+        "upres", title="Upres", version=__version__, tools=[*map(_tool, entries), *more],
         instructions=READ_ONLY_INSTRUCTIONS if settings.mcp_read_only else INSTRUCTIONS,
         read=shelf.contents, extensions=[apps, TasksExtension(engine, waiter)],
     )  # fmt: skip

@@ -36,8 +36,10 @@ class ToolServer(MCPServer[Any]):
         super().__init__(name, tools=tools, **about)
         self._read = read
         self._schemas = {tool.name: tool.parameters for tool in tools}
-        for schema in self._schemas.values():
-            schema["additionalProperties"] = False
+        for tool in tools:
+            _drop_titles(tool.parameters)
+            _drop_titles(tool.output_schema)
+            tool.parameters["additionalProperties"] = False
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -74,6 +76,18 @@ class ToolServer(MCPServer[Any]):
             if isinstance(error.__cause__, UpresError):
                 raise _unread(error.__cause__) from error.__cause__
             raise
+
+
+def _drop_titles(schema: Any) -> None:
+    """pydantic's say every name twice, to a model that pays for each word."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        for part in schema.values():
+            _drop_titles(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _drop_titles(part)
 
 
 def _unread(error: UpresError) -> ResourceError:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from upres.engine import Engine
+from upres.errors import TaskNotCompleted
 from upres.forecast import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Excerpt
 from upres.settings import Settings
@@ -29,11 +30,12 @@ from upres.surfaces.mcp_parameters import (
     Start,
     TaskId,
 )
-from upres.surfaces.mcp_replies import caption, picture, reply
+from upres.surfaces.mcp_replies import caption, in_words, picture, reply
 from upres.surfaces.mcp_waiting import Waiter
 from upres.tasks import Task, TaskSpec, TaskState
 
 PREVIEW_PATIENCE_S = 600
+STILL_RUNS = "The task still runs; these pictures are of what is restored so far. wait_for_task waits for the rest."
 
 
 class Planned(Forecast):
@@ -43,13 +45,20 @@ class Planned(Forecast):
 
 
 class Looked(BaseModel):
-    """What the two pictures show. `detail` is left, top, right, bottom of the part shown pixel for pixel."""
+    """What the two pictures show. `detail` is left, top, right, bottom of the part shown pixel for pixel.
+
+    Moments count from the start of the file that the user named, also in a preview of a piece of it: compare_task can
+    show those from `from_seconds` (0 if absent) on, for `duration_seconds`. `ready_seconds`: the task still runs and is
+    restored up to there.
+    """
 
     task_id: str
     status: str
     model: str
-    at_seconds: float | None = None
+    at_seconds: Annotated[float | None, Field(description="Seconds from the start of the file the user named.")] = None
+    from_seconds: float | None = None
     duration_seconds: float | None = None
+    ready_seconds: float | None = None
     output_resolution: str | None = None
     detail: list[int] | None = None
     pictures: list[str] | None = None
@@ -58,6 +67,7 @@ class Looked(BaseModel):
     error_code: str | None = None
     timed_out: bool | None = None
     progress: int | None = None
+    doing: str | None = None
     estimated_wait_seconds: int | None = None
     next_step: str | None = None
 
@@ -80,7 +90,8 @@ class LookingTools:
         """How long, how large, with which model: a dry run of a submit tool that starts nothing.
 
         Answers "how long would this take", "will it fit" and "which model". With dit_model auto (the default) it
-        chooses the best installed model and says why; options lists the others.
+        chooses the best installed model and says why; options lists the others. Where the time's basis is unmeasured,
+        tell the user the range, not the likely figure.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
         plan = self._engine.plan(spec)
@@ -104,8 +115,9 @@ class LookingTools:
     ) -> Annotated[CallToolResult, Looked]:
         """Show before and after of a short piece of a video, or of an image, before the whole is restored.
 
-        Takes the parameters of the submit tools, restores a second or less and returns two pictures to compare.
-        Nothing else is started: when the user likes it, call submit_video_task or submit_image_task.
+        Takes the parameters of the submit tools, restores a second or less ahead of the queue and returns two
+        pictures: show them. Nothing else is started; once the user likes it, call submit_video_task or
+        submit_image_task.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
@@ -119,16 +131,21 @@ class LookingTools:
     async def compare_task(
         self, task_id: TaskId, at: Moment = None, region: DetailAt = "auto", against: Against = None,
     ) -> Annotated[CallToolResult, Looked]:
-        """Show before and after of a completed task (also of a preview) at one moment, as two pictures.
+        """Show before and after of a task (also of a preview) at one moment, as two pictures.
 
-        Each shows the whole frame and, of large ones, a part pixel for pixel. With against, two tasks' results are
-        compared: the same file restored with two models or settings.
+        Of a running video task: of what is restored so far. Large frames come with a part of them pixel for pixel.
+        Transparency is shown as a checkerboard. With against, two tasks' results are compared: one file restored with
+        two models or settings.
         """
         task = await self._waiter.apart(partial(self._engine.status, task_id))
-        if not task.state.finished:
-            return reply(_unfinished(task))
         before = "the input, enlarged as a player would" if against is None else f"the result of task {against}"
-        return await self._shown(task, at, region, against, before)
+        try:
+            return await self._shown(task, at, region, against, before)
+        except TaskNotCompleted:
+            task = await self._waiter.apart(partial(self._engine.status, task_id))
+            if task.state.finished:
+                raise
+            return reply(_unfinished(task))
 
     async def _shown(
         self, task: Task, at: float | None, region: DetailAt, against: str | None, before: str
@@ -137,7 +154,9 @@ class LookingTools:
         pair: Comparison = await self._waiter.apart(look)
         view = Looked(
             task_id=task.id, status=task.state, model=task.model, at_seconds=pair.at_s,
-            duration_seconds=pair.duration_s, output_resolution=f"{pair.width}x{pair.height}",
+            from_seconds=pair.start_s if pair.start_s else None, duration_seconds=pair.duration_s,
+            ready_seconds=pair.ready_s, next_step=None if pair.ready_s is None else STILL_RUNS,
+            output_resolution=f"{pair.width}x{pair.height}",
             detail=list(pair.detail) if pair.detail is not None else None,
             pictures=[f"before: {before}", f"after: {task.model}"] if self._images else [],
             output_path=task.result.output_path if task.result is not None else None,
@@ -153,7 +172,7 @@ def _unfinished(task: Task) -> Looked:
         return Looked(task_id=task.id, status=task.state, model=task.model, error=status.error,
                       error_code=status.error_code)  # fmt: skip
     return Looked(
-        task_id=task.id, status=task.state, model=task.model, progress=task.percent,
+        task_id=task.id, status=task.state, model=task.model, progress=task.percent, doing=in_words(task),
         estimated_wait_seconds=status.estimated_wait_seconds,
-        next_step="Call wait_for_task with this task_id, then compare_task with it to see the pictures.",
+        next_step="Nothing of it can be shown yet. Call wait_for_task with this task_id, then compare_task with it.",
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Answers as MCP wants them: data twice (structured and as text), then pictures and links. Knows nothing of tools."""
+"""Answers as MCP wants them: data twice (structured and as text), then pictures and links. Knows nothing of tools.
+
+Times carry their offset here, which the documented REST form of the same fields does not have.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,33 @@ from pathlib import Path
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 from pydantic import BaseModel
 
-from upres.tasks import Task
+from upres.surfaces import views
+from upres.tasks import Task, TaskState
+
+
+class Status(views.TaskStatus):
+    """`doing` and `next_step` only of an unfinished task."""
+
+    doing: str | None = None
+    next_step: str | None = None
+
+
+def status_of(task: Task, next_step: str | None = None) -> Status:
+    view = Status.of(task, views.zoned)
+    if not task.state.finished:
+        view.doing, view.next_step = in_words(task), next_step
+    return view
+
+
+def in_words(task: Task) -> str:
+    """What is going on."""
+    if task.state is not TaskState.PROCESSING:
+        return f"{task.state}, position {task.queue_position}" if task.queue_position is not None else task.state
+    now = task.progress
+    frames = f", frame {now.frames_done} of {now.frames_total}" if now.frames_total else ""
+    if task.cancel_requested:
+        return f"stopping, as was asked for, after the frames that are being restored{frames}"
+    return f"loading the model {task.model}" if now.phase == "loading" else f"{now.phase}{frames}"
 
 
 def reply(view: BaseModel, *extras: ContentBlock) -> CallToolResult:

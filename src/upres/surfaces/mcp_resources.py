@@ -24,6 +24,7 @@ from mcp.types import (
 from upres.engine import Engine
 from upres.forecast import AUTO
 from upres.surfaces import views
+from upres.surfaces.mcp_replies import status_of
 
 LARGEST_READ_BYTES = 600_000  # base64 makes 800 kB of it; hosts refuse a message over 1 MB
 MOST_COMPLETIONS = 100  # the protocol's own limit
@@ -43,7 +44,7 @@ class Shelf:
         return _text(views.Models.of(self._engine.models()).model_dump(mode="json"))
 
     def task(self, task_id: str) -> str:
-        return _text(views.TaskStatus.of(self._engine.status(task_id)).model_dump(mode="json", exclude_none=True))
+        return _text(status_of(self._engine.status(task_id)).model_dump(mode="json", exclude_none=True))
 
     def sheet(self, task_id: str) -> bytes:
         return self._engine.sheet(task_id)

@@ -20,8 +20,8 @@ from pydantic import Field
 from upres.engine import Engine
 from upres.errors import TaskNotFound
 from upres.surfaces import views
-from upres.surfaces.mcp_replies import output_link, reply
-from upres.surfaces.mcp_waiting import Waiter, in_words
+from upres.surfaces.mcp_replies import in_words, output_link, reply, status_of
+from upres.surfaces.mcp_waiting import Waiter
 from upres.tasks import Task, TaskState
 
 VERSIONS = frozenset({"2026-07-28"})
@@ -107,13 +107,13 @@ def _handle(task: Task) -> dict[str, Any]:
         task.started_at if task.started_at is not None else task.created_at)  # fmt: skip
     return {
         "taskId": task.id, "status": status.get(task.state, "working"), "statusMessage": in_words(task),
-        "createdAt": f"{views.iso(task.created_at)}Z", "lastUpdatedAt": f"{views.iso(changed)}Z", "ttlMs": None,
+        "createdAt": views.zoned(task.created_at), "lastUpdatedAt": views.zoned(changed), "ttlMs": None,
         "pollIntervalMs": POLL_MS,
     }  # fmt: skip
 
 
 def _result(task: Task) -> CallToolResult:
-    status = views.TaskStatus.of(task)
+    status = status_of(task)
     view = Finished(**{**status.model_dump(), "queue_position": 0, "estimated_wait_seconds": 0}, task_id=task.id)
     answer = reply(view, *output_link(task))
     return answer.model_copy(update={"is_error": task.state is TaskState.FAILED})

@@ -25,10 +25,12 @@ from upres.surfaces.mcp_parameters import (
     TaskId,
     Timeout,
 )
-from upres.surfaces.mcp_replies import output_link, picture, reply
+from upres.surfaces.mcp_replies import Status, output_link, picture, reply, status_of
 from upres.surfaces.mcp_waiting import Waited, Waiter, client_name
 from upres.surfaces.stdio import ONE_SHOT_CLIENT
 from upres.tasks import Task, TaskSpec
+
+STOPPING = "It stops within seconds; wait_for_task tells when it has."
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,10 @@ class Tools:
         color_correction: Correction,
         seed: Seed,
     ) -> Annotated[CallToolResult, views.Submitted]:
-        """Start restoring and enlarging a video. Returns a task_id at once; then call wait_for_task with it.
+        """Restore and enlarge a video. Returns a task_id at once; then call wait_for_task with it.
 
-        The result has the same frames, frame rate, sound and subtitles as the input. For several files call it once
-        for each: they queue up. plan_task says beforehand how long it takes, preview_task how it will look.
+        The result is a new file with the frames, frame rate, sound and subtitles of the input, which stays as it is.
+        Several files: call it once for each, they queue up. Before: plan_task says how long, preview_task shows how.
         """
         spec = TaskSpec(input_path=file_path, kind="video", resolution=resolution, batch_size=batch_size,
                         dit_model=dit_model, color_correction=color_correction, seed=seed)  # fmt: skip
@@ -67,9 +69,9 @@ class Tools:
         color_correction: Correction,
         seed: Seed,
     ) -> Annotated[CallToolResult, views.Submitted]:
-        """Start restoring and enlarging an image. Returns a task_id at once; then call wait_for_task with it.
+        """Restore and enlarge an image. Returns a task_id at once; then call wait_for_task with it.
 
-        The result is a PNG and keeps transparency.
+        The result is a new PNG that keeps transparency; the input stays as it is.
         """
         spec = TaskSpec(input_path=file_path, kind="image", resolution=resolution, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
@@ -78,31 +80,32 @@ class Tools:
     async def wait_for_task(
         self, task_id: TaskId, timeout: Timeout = 600, poll_interval: PollInterval = 5, *, ctx: Context[Any, Any]
     ) -> Annotated[CallToolResult, Waited]:
-        """Wait until a task is finished and return its status, with output_path once it is completed.
+        """Wait for a task to end; returns its status, with output_path if it is completed, error if it failed.
 
-        If the answer says timed_out, the task still runs: call wait_for_task again. Stopping the wait stops no task.
+        timed_out in the answer: the task goes on (doing says with what); call wait_for_task again. Only cancel_task
+        stops a task.
         """
         task, waited_s = await self._waiter.wait(task_id, self._waiter.limit_s(ctx, timeout), ctx, poll_interval)
         if not task.state.finished:
             return reply(Waited.still_running(task, timeout, waited_s))
-        return reply(Waited.of(task), *await self._result(task, ctx))
+        return reply(Waited.finished(task), *await self._result(task, ctx))
 
-    def get_task_status(self, task_id: TaskId) -> Annotated[CallToolResult, views.TaskStatus]:
-        """The state, progress and result of a task, now. To wait for the result, wait_for_task is better."""
+    def get_task_status(self, task_id: TaskId) -> Annotated[CallToolResult, Status]:
+        """What a task does now, how far it is, its result. To wait for the result, wait_for_task is better."""
         task = self._engine.status(task_id)
-        return reply(views.TaskStatus.of(task), *output_link(task))
+        return reply(status_of(task), *output_link(task))
 
     def get_task_position(self, task_id: TaskId) -> Annotated[CallToolResult, views.Position]:
         """A task's place in the queue (1 is next, 0 runs or is finished) and its estimated wait in seconds."""
         return reply(views.Position.of(self._engine.status(task_id)))
 
-    def cancel_task(self, task_id: TaskId) -> Annotated[CallToolResult, views.TaskStatus]:
-        """Stop a task for good: a queued one at once, a running one within seconds. Finished ones stay as they are.
+    def cancel_task(self, task_id: TaskId) -> Annotated[CallToolResult, Status]:
+        """Stop a task for good: a waiting or loading one at once, a running one within seconds.
 
-        get_queue_status lists the ids and files of what runs and waits. A running one may still say processing:
-        wait_for_task tells when it has stopped.
+        If the answer still says processing, wait_for_task tells when it has stopped. get_queue_status lists the ids of
+        what runs and waits, with their files. Finished tasks stay as they are.
         """
-        return reply(views.TaskStatus.of(self._engine.cancel(task_id)))
+        return reply(status_of(self._engine.cancel(task_id), STOPPING))
 
     def get_queue_status(self) -> Annotated[CallToolResult, views.Queue]:
         """The running task and the waiting ones with their files, and the estimated seconds until all are done."""
@@ -110,7 +113,7 @@ class Tools:
 
     def get_queue_history(self, limit: Limit = 20) -> Annotated[CallToolResult, views.History]:
         """The finished tasks, newest first; get_task_status with an id gives the path of its file."""
-        return reply(views.History.of(self._engine.history(limit)))
+        return reply(views.History.of(self._engine.history(limit), views.zoned))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
         """The installed models with what each is best for and why, the default one and the one that is loaded now.
@@ -120,11 +123,14 @@ class Tools:
         return reply(views.Models.of(self._engine.models()))
 
     def get_gpu_status(self) -> Annotated[CallToolResult, views.Gpu]:
-        """The GPU, its memory in MB, and what the worker on it is doing."""
+        """The GPU, its memory in MB, the model on it and the task it runs."""
         return reply(views.Gpu.of(self._engine.gpu()))
 
     def release_gpu_memory(self) -> Annotated[CallToolResult, views.Outcome]:
-        """Free the GPU's memory by ending the idle worker. Refused while a task runs. The next task loads again."""
+        """Free the GPU's memory by ending the idle worker. Refused, with its id, while a task runs.
+
+        The next task loads its model again.
+        """
         return reply(views.Outcome(status="success", message=self._engine.offload()))
 
     async def _result(self, task: Task, ctx: Context[Any, Any]) -> list[ContentBlock]:

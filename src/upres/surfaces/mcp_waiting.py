@@ -15,9 +15,9 @@ from mcp.server.mcpserver import Context
 
 from upres.engine import Engine
 from upres.settings import Settings
-from upres.surfaces import views
+from upres.surfaces.mcp_replies import Status, in_words, status_of
 from upres.surfaces.stdio import ONE_SHOT_CLIENT
-from upres.tasks import Task, TaskState
+from upres.tasks import Task
 
 WAIT_SLICE_S = 0.5  # how long a thread may outlive a cancelled wait
 LONGEST_SILENCE_S = 5  # between two progress notifications, whatever poll_interval says
@@ -25,22 +25,21 @@ CONCURRENT_WAITS = 64  # threads for waits alone, so that they never hold up the
 Looked = TypeVar("Looked")
 
 
-class Waited(views.TaskStatus):
+class Waited(Status):
     """A finished task's status; of an unfinished one also how the wait ended."""
 
     timed_out: bool | None = None
     requested_timeout: float | None = None
     waited_seconds: float | None = None
-    next_step: str | None = None
 
     @classmethod
-    def of(cls, task: Task) -> Waited:
-        return cls.model_validate(views.TaskStatus.of(task).model_dump())
+    def finished(cls, task: Task) -> Waited:
+        return cls.model_validate(status_of(task).model_dump())
 
     @classmethod
     def still_running(cls, task: Task, asked_s: float, waited_s: float) -> Waited:
-        return cls(**views.TaskStatus.of(task).model_dump(), timed_out=True, requested_timeout=asked_s,
-                   waited_seconds=round(waited_s, 1), next_step=_next_step(task))  # fmt: skip
+        status = status_of(task, _next_step(task))
+        return cls(**status.model_dump(), timed_out=True, requested_timeout=asked_s, waited_seconds=round(waited_s, 1))
 
 
 class Waiter:
@@ -102,13 +101,6 @@ class _Narrator:
         await self._ctx.report_progress(self._progress, 100, words)
 
 
-def in_words(task: Task) -> str:
-    if task.state is not TaskState.PROCESSING:
-        return f"{task.state}, position {task.queue_position}" if task.queue_position is not None else task.state
-    now = task.progress
-    return f"{now.phase}, frame {now.frames_done} of {now.frames_total}" if now.frames_total else now.phase
-
-
 def client_name(ctx: Context[Any, Any]) -> str:
     """Empty where the client did not say, as it need not from protocol 2026-07-28 on."""
     client = ctx.session.client_params
@@ -117,4 +109,5 @@ def client_name(ctx: Context[Any, Any]) -> str:
 
 def _next_step(task: Task) -> str:
     left = f" (about {round(task.estimated_wait_s)} s left)" if task.estimated_wait_s is not None else ""
-    return f"Call wait_for_task again with the same task_id; the task goes on meanwhile{left}."
+    goes = "it stops soon" if task.cancel_requested else "the task goes on meanwhile"
+    return f"Call wait_for_task again with the same task_id; {goes}{left}."

@@ -5,11 +5,13 @@ Field names and types are those of the public document; fields beyond it are add
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Self
 
 from pydantic import BaseModel
 
-from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskState
+from upres.tasks import GpuStatus, ModelList, QueueStatus, Result, Task, TaskState
 
 
 def iso(epoch_s: float) -> str:
@@ -17,8 +19,16 @@ def iso(epoch_s: float) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _iso(epoch_s: float | None) -> str | None:
-    return iso(epoch_s) if epoch_s is not None else None
+def zoned(epoch_s: float) -> str:
+    """The same moment with its offset: for answers whose form no document fixes."""
+    return f"{iso(epoch_s)}+00:00"
+
+
+Clock = Callable[[float], str]
+
+
+def _at(epoch_s: float | None, clock: Clock) -> str | None:
+    return clock(epoch_s) if epoch_s is not None else None
 
 
 def _seconds(value: float | None) -> int | None:
@@ -95,17 +105,22 @@ class TaskStatus(BaseModel):
     output_filename: str | None = None
     output_resolution: str | None = None
     frames: int | None = None  # addition
+    frame_rate: float | None = None  # addition: of the result; `fps` is how fast frames are restored
+    duration_seconds: float | None = None  # addition
+    audio: list[str] | None = None  # addition: codecs of the result's sound tracks
+    output_bytes: int | None = None  # addition
     device: str | None = None  # addition
     warnings: list[str] | None = None  # addition
     error: str | None = None
     error_code: str | None = None  # addition
 
     @classmethod
-    def of(cls, task: Task) -> TaskStatus:
+    def of(cls, task: Task, clock: Clock = iso) -> Self:
         view = cls(
             id=task.id, status=task.state, progress=task.percent, kind=task.kind, model=task.model,
-            input_filename=task.spec.input_filename, params=_params(task), created_at=iso(task.created_at),
-            started_at=_iso(task.started_at), completed_at=_iso(task.completed_at), queue_position=task.queue_position,
+            input_filename=task.spec.input_filename, params=_params(task), created_at=clock(task.created_at),
+            started_at=_at(task.started_at, clock), completed_at=_at(task.completed_at, clock),
+            queue_position=task.queue_position,
             estimated_wait_seconds=_seconds(task.estimated_wait_s),
         )  # fmt: skip
         if task.state is TaskState.PROCESSING:
@@ -114,17 +129,23 @@ class TaskStatus(BaseModel):
                 now.phase, now.frames_done, now.frames_total, round(now.fps, 3),
             )  # fmt: skip
         if task.result is not None:
-            view.model = task.result.model
-            view.process_time = _seconds(task.result.process_time_s)
-            view.output_path = task.result.output_path
-            view.output_filename = task.result.output_filename
-            view.output_resolution = task.result.output_resolution
-            view.frames, view.device = task.result.frames, task.result.device
-            view.warnings = list(task.result.warnings)
+            view._show(task.result)
         if task.failure is not None:
             view.error = " — ".join(part for part in (task.failure.message, task.failure.remedy) if part)
             view.error_code = task.failure.code
         return view
+
+    def _show(self, result: Result) -> None:
+        self.model, self.device = result.model, result.device
+        self.process_time = _seconds(result.process_time_s)
+        self.output_path, self.output_filename = result.output_path, result.output_filename
+        self.output_resolution, self.frames = result.output_resolution, result.frames
+        self.warnings = list(result.warnings)
+        if result.size_bytes:
+            self.output_bytes = result.size_bytes
+        if result.fps:
+            self.frame_rate, self.duration_seconds = result.fps, round(result.duration_s, 3)
+            self.audio = list(result.audio)
 
 
 def _params(task: Task) -> Params:
@@ -203,10 +224,11 @@ class HistoryItem(BaseModel):
     input_filename: str = ""  # addition
 
     @classmethod
-    def of(cls, task: Task) -> HistoryItem:
+    def of(cls, task: Task, clock: Clock = iso) -> HistoryItem:
         result = task.result
         return cls(
-            id=task.id, status=task.state, created_at=iso(task.created_at), completed_at=_iso(task.completed_at),
+            id=task.id, status=task.state, created_at=clock(task.created_at),
+            completed_at=_at(task.completed_at, clock),
             process_time=_seconds(result.process_time_s) if result else None,
             output_filename=result.output_filename if result else None,
             output_resolution=result.output_resolution if result else None, input_filename=task.spec.input_filename,
@@ -217,8 +239,8 @@ class History(BaseModel):
     history: list[HistoryItem]
 
     @classmethod
-    def of(cls, tasks: list[Task]) -> History:
-        return cls(history=[HistoryItem.of(task) for task in tasks])
+    def of(cls, tasks: list[Task], clock: Clock = iso) -> History:
+        return cls(history=[HistoryItem.of(task, clock) for task in tasks])
 
 
 class Gpu(BaseModel):
@@ -246,7 +268,7 @@ class Gpu(BaseModel):
             current_model=gpu.current_model, loading=gpu.loading_model is not None, loading_model=gpu.loading_model,
             processing=gpu.current_task is not None, current_task=gpu.current_task,
             device=gpu.device, worker_pid=gpu.worker_pid, quarantined=gpu.quarantined_until is not None,
-            quarantined_until=_iso(gpu.quarantined_until), fault=gpu.fault,
+            quarantined_until=_at(gpu.quarantined_until, zoned), fault=gpu.fault,
         )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from upres.queue.exits import EX_DEVICE, EX_DONE, EX_OUTDATED
 from upres.queue.store import Claim, Price, TaskStore
 from upres.queue.workers import WorkerState, WorkerTable
 from upres.settings import Settings
-from upres.tasks import Failure, Progress, Result, Task
+from upres.tasks import Failure, Progress, Result, Task, TaskState
 from upres.version import __version__
 
 POLL_S = 0.2
@@ -258,12 +258,14 @@ class Worker:
     def _lose(self, task: Task) -> None:
         """To another worker, or for good: then nobody else tidies up after it."""
         try:
-            self._store.get(task.id)
-            log.warning("task %s was taken over by another worker", task.id)
+            if self._store.get(task.id).state is not TaskState.CANCELLED:
+                log.warning("task %s was taken over by another worker", task.id)
+                return
+            log.info("task %s was cancelled before its work began", task.id)
         except TaskNotFound:
-            for folder in self._settings.folders_of(task.id):
-                shutil.rmtree(folder, ignore_errors=True)
             log.info("task %s was removed", task.id)
+        for folder in self._settings.folders_of(task.id):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _reporter(self, claim: Claim) -> _Reporter:
         return _Reporter(self._store, claim, self._stopping)

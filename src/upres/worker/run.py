@@ -39,7 +39,7 @@ def run_task(
     result = Result(
         output_path=str(final), width=outcome.size.width, height=outcome.size.height, frames=outcome.frames,
         model=task.model, device=device_name, process_time_s=time.time() - task.started_at, restore_time_s=seconds,
-        warnings=outcome.warnings,
+        fps=round(outcome.fps, 3), size_bytes=part.stat().st_size, audio=outcome.audio, warnings=outcome.warnings,
     )  # fmt: skip
     replace = task.spec.overwrite or task.spec.output_path is None
 

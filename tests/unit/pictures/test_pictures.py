@@ -17,7 +17,7 @@ from upres.pictures.excerpt import cut, of_part
 from upres.pictures.layout import MAX_BYTES, MAX_SIDE, contact_sheet, jpeg, pair
 from upres.pictures.stills import still
 from upres.pictures.values import Excerpt
-from upres.pictures.verbs import compare, cut_for_preview, preview_frames, sheet
+from upres.pictures.verbs import Footage, compare, cut_for_preview, preview_frames, sheet
 from upres.restore.plan import Size
 from upres.tasks import TaskSpec
 
@@ -129,6 +129,20 @@ def test_a_jpeg_is_small_whatever_it_shows(size: tuple[int, int]) -> None:
     assert max(Image.open(io.BytesIO(data)).size) <= MAX_SIDE
 
 
+def test_what_is_transparent_shows_the_same_checkerboard_before_and_after() -> None:
+    before = Image.new("RGBA", (40, 30), (255, 0, 0, 0))
+    before.paste((255, 0, 0, 255), (0, 0, 20, 30))
+    shown = pair(before, before.resize((400, 300)), "auto")
+    for data in (shown.before, shown.after):
+        picture = np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+        assert np.abs(picture[150, 50] - (255, 0, 0)).max() < 12
+        greys = picture[20:280, 260:380].mean(axis=-1)
+        assert {round(float(grey), -1) for grey in np.percentile(greys, (20, 80))} == {150, 200}
+    first, second = (np.asarray(Image.open(io.BytesIO(data)), dtype=int)[:, 260:]
+                     for data in (shown.before, shown.after))  # fmt: skip
+    assert np.abs(first - second).mean() < 3
+
+
 def test_a_sheet_of_a_clip_shows_six_moments(clip: MediaInfo) -> None:
     image = Image.open(io.BytesIO(sheet(clip.path)))
     tiles = [image.crop((x * 100, y * 68 + 20, x * 100 + 96, y * 68 + 64)) for y in range(2) for x in range(3)]
@@ -142,4 +156,4 @@ def test_a_sheet_of_one_picture_is_that_picture() -> None:
 
 def test_a_moment_outside_the_clip_is_refused(clip: MediaInfo) -> None:
     with pytest.raises(InvalidParameter, match=r"at=5 lies outside the clip; give 0 to 2\.002 seconds"):
-        compare(clip.path, clip.path, 5, "auto")
+        compare(Footage.of(clip.path), Footage.of(clip.path), 5, "auto")

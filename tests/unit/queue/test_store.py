@@ -139,9 +139,21 @@ def test_cancelling_a_running_task_reaches_its_next_heartbeat(store: TaskStore) 
     assert store.get(task.id).state is TaskState.CANCELLED
 
 
+def test_a_task_whose_model_is_being_loaded_is_cancelled_at_once_and_lost_to_its_worker(store: TaskStore) -> None:
+    task = store.add(new())
+    claim = claimed(store)
+    assert store.cancel(task.id).state is TaskState.CANCELLED
+    assert store.slots_in_use() == []
+    with pytest.raises(TaskLost):
+        store.heartbeat(claim, Progress(phase="restoring"))
+    with pytest.raises(TaskLost):
+        store.give_back(claim)
+
+
 def test_a_task_cancelled_before_it_is_published_is_not_published(store: TaskStore) -> None:
     task = store.add(new())
     claim = claimed(store)
+    store.heartbeat(claim, Progress(phase="restoring"))
     store.cancel(task.id)
     published: list[bool] = []
     with pytest.raises(TaskCancelled):
@@ -177,8 +189,8 @@ def test_only_the_dead_slots_tasks_are_orphans(store: TaskStore) -> None:
 
 def test_an_orphan_whose_cancel_was_asked_for_is_cancelled(store: TaskStore) -> None:
     task = store.add(new())
-    claimed(store)
-    store.cancel(task.id)
+    store.heartbeat(claimed(store), Progress(phase="restoring"))
+    assert store.cancel(task.id).state is TaskState.PROCESSING
     store.requeue_orphans("cpu", 3)
     assert store.get(task.id).state is TaskState.CANCELLED
 
