@@ -134,9 +134,9 @@ class LocalEngine:
         self._database = database
         self._store, self._workers = TaskStore(database), WorkerTable(database)
         self.supervisor = Supervisor(settings, self._store, self._workers, worker)
-        cores = 0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads)
-        self._line = Line(self._store, self._workers, self.catalog, self._loaded, lanes=len(self.supervisor.slots),
-                          cores=cores)  # fmt: skip
+        self._line = Line(self._store, self._workers, self.catalog, lanes=len(self.supervisor.slots),
+                          cores=0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads),
+                          loaded=self._loaded)  # fmt: skip
 
     def close(self) -> None:
         """Closes the store. Workers and tasks go on."""
@@ -363,7 +363,6 @@ class LocalEngine:
         )  # fmt: skip
 
     def _loaded(self) -> str | None:
-        """The model of a living worker."""
         row = self.supervisor.alive(self.supervisor.slots[0])
         return row.model if row is not None else None
 

@@ -28,7 +28,7 @@ def placed(task: Task, place: Place | None) -> Task:
 
 
 def start_of(model: Model, loaded: str | None) -> float:
-    """Seconds until the first frame can be worked on."""
+    """Seconds until the first frame can be worked on; `loaded`: the model that is on the device by then."""
     return 0.0 if loaded == model.name else START_S + gigabytes(model.size) / LOAD_GB_PER_S
 
 
@@ -38,14 +38,12 @@ def gigabytes(size: str) -> float:
 
 
 class Line:
-    """`lanes`: workers that serve it together; `cores` of a CPU each uses, 0 on a GPU; `loaded`: what one holds now."""
+    """`lanes`: workers that serve it together; `cores`: of a CPU, 0 where GPUs do; `loaded`: the first one's model."""
 
-    def __init__(
-        self, store: TaskStore, workers: WorkerTable, catalog: Catalog, loaded: Callable[[], str | None],
-        *, lanes: int, cores: int,
-    ) -> None:  # fmt: skip
-        self._store, self._workers, self._catalog, self._loaded = store, workers, catalog, loaded
-        self._lanes, self._cores = lanes, cores
+    def __init__(self, store: TaskStore, workers: WorkerTable, catalog: Catalog, *, lanes: int, cores: int,
+                 loaded: Callable[[], str | None]) -> None:  # fmt: skip
+        self._store, self._workers, self._catalog = store, workers, catalog
+        self._lanes, self._cores, self._loaded = lanes, cores, loaded
 
     def places(self) -> dict[str, Place]:
         """Of every unfinished task, by its id."""
@@ -60,10 +58,7 @@ class Line:
         return places
 
     def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float], loaded: str | None) -> float:
-        """From the task's own pace once it has one, else from what was measured of its model (asked for once).
-
-        `loaded`: the model that is on the device when its turn comes.
-        """
+        """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
         left = waiting.price.frames - waiting.progress.frames_done
         if waiting.progress.fps > 0:
             return left / waiting.progress.fps

@@ -91,7 +91,8 @@ def driven(owner: SeedVr2Restorer, stream: Stream, clip: ClipSize, meter: Meter)
     ("frames", "window", "placement"),
     [(1, 5, Placement()), (5, 5, Placement(tile=32)), (9, 9, Placement()), (18, 5, Placement("phases", 32)),
      (34, 5, Placement("blocks", 32, carried=False)), (9, 9, Placement(slice_frames=8)),
-     (9, 9, Placement(slice_frames=1)), (14, 5, Placement(slice_frames=2))],
+     (9, 9, Placement(slice_frames=1)), (14, 5, Placement(slice_frames=2)),
+     (9, 5, Placement(slice_frames=8))],
     ids=str,
 )  # fmt: skip
 def test_each_phase_of_a_clip_takes_what_was_predicted(frames: int, window: int, placement: Placement) -> None:

@@ -129,10 +129,13 @@ class SeedVr2Footprint:
             held = frame * SINGLE * (window + 2 * clip.block)
             frames = max(TIME_SCALE, placement.slice_frames)
             tiles = self._tiles(clip, placement)
-            carried = sum(part.carried for tile in tiles for part in self._passing(tile, placement.slice_frames))
-            held += carried * self.value_bytes
+            memories = zip(*(self._passing(tile, placement.slice_frames) for tile in tiles), strict=True)
+            encoders, decoders = (sum(part.carried for part in parts) * self.value_bytes for parts in memories)
+            held += encoders + decoders
             encode, decode = self._passages(clip, placement, frames, carried=True)
             encode += 2 * frames * frame * self.value_bytes
+            if clip.frames <= 1 + -(-(window - 1) // frames) * frames:  # all is encoded before anything is decoded
+                encode -= decoders
             waiting = 0
         else:
             portion, lead = 1 + TIME_SCALE * PORTION_SLICES, 1 + TIME_SCALE * LEAD_SLICES
