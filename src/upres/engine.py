@@ -254,7 +254,7 @@ class LocalEngine:
     def output(self, task_id: str) -> Path:
         task = self._store.get(task_id)
         if task.result is None:
-            raise TaskNotCompleted(f"task {task_id} is {task.state}", remedy="its result exists once it is completed")
+            raise TaskNotCompleted(f"task {task_id} is {task.state}", remedy=task.state.without_result)
         path = Path(task.result.output_path)
         if not path.is_file():
             raise OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again")

@@ -36,6 +36,11 @@ class TaskState(StrEnum):
     def finished(self) -> bool:
         return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
+    @property
+    def without_result(self) -> str:
+        """What to do where a result is asked for that is not there."""
+        return "it ended without one: submit it again" if self.finished else "its result exists once it is completed"
+
 
 def _frames_per_window(value: int) -> int:
     below = value - (value - 1) % 4

@@ -24,7 +24,7 @@ ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/models": {"models[].best_for", "not_installed", "not_installed[].best_for", "not_installed[].names",
                         "not_installed[].install"},
     "GET /api/queue/status": {"processing.input_filename", "pending_tasks[].input_filename"},
-    "GET /api/queue/history": {"history[].input_filename"},
+    "GET /api/queue/history": {"history[].input_filename", "history[].output_path"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
         "kind", "model", "input_filename", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps",

@@ -198,7 +198,7 @@ class RemoteEngine:
     def output(self, task_id: str) -> Path:
         reply = self._status(task_id)
         if reply.status is not TaskState.COMPLETED:
-            raise TaskNotCompleted(f"task {task_id} is {reply.status}", remedy="its result exists once it is completed")
+            raise TaskNotCompleted(f"task {task_id} is {reply.status}", remedy=reply.status.without_result)
         return self._fetch(reply)
 
     def preview(self, task_id: str) -> bytes:

@@ -81,7 +81,10 @@ class LookingTools:
         self._waiter = waiter
 
     def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, MediaFacts]:
-        """What a video or image file is: size, frames, rate, codec, sound, and what a restored file will not carry."""
+        """What a video or image file is: size, frames, rate, codec, sound, and what a restored file will not carry.
+
+        A folder of images counts as a video of these frames; to restore them one by one, submit each as an image.
+        """
         return reply(self._engine.probe(file_path))
 
     def plan_task(
@@ -126,7 +129,8 @@ class LookingTools:
         task, _ = await self._waiter.wait(task.id, self._waiter.limit_s(ctx, PREVIEW_PATIENCE_S), ctx)
         if task.state is not TaskState.COMPLETED:
             return reply(_unfinished(task).model_copy(update={"timed_out": not task.state.finished or None}))
-        return await self._shown(task, None, "auto", None, "the file, enlarged as a player would")
+        return await self._shown(task, None, "auto", None, "the file, enlarged as a player would",
+                                 next_step=f"If the user likes it: submit_{task.kind}_task with the same arguments.")
 
     async def compare_task(
         self, task_id: TaskId, at: Moment = None, region: DetailAt = "auto", against: Against = None,
@@ -148,14 +152,15 @@ class LookingTools:
             return reply(_unfinished(task))
 
     async def _shown(
-        self, task: Task, at: float | None, region: DetailAt, against: str | None, before: str
-    ) -> CallToolResult:
+        self, task: Task, at: float | None, region: DetailAt, against: str | None, before: str,
+        next_step: str | None = None,
+    ) -> CallToolResult:  # fmt: skip
         look = partial(self._engine.compare, task.id, at_s=at, focus=region, against=against)
         pair: Comparison = await self._waiter.apart(look)
         view = Looked(
             task_id=task.id, status=task.state, model=task.model, at_seconds=pair.at_s,
             from_seconds=pair.start_s if pair.start_s else None, duration_seconds=pair.duration_s,
-            ready_seconds=pair.ready_s, next_step=None if pair.ready_s is None else STILL_RUNS,
+            ready_seconds=pair.ready_s, next_step=next_step if pair.ready_s is None else STILL_RUNS,
             output_resolution=f"{pair.width}x{pair.height}",
             detail=list(pair.detail) if pair.detail is not None else None,
             pictures=[f"before: {before}", f"after: {task.model}"] if self._images else [],

@@ -82,6 +82,7 @@ class Tools:
     ) -> Annotated[CallToolResult, Waited]:
         """Wait for a task to end; returns its status, with output_path if it is completed, error if it failed.
 
+        A completed one comes with a small picture of the result, of a video with several of its moments: show it.
         timed_out in the answer: the task goes on (doing says with what); call wait_for_task again. Only cancel_task
         stops a task.
         """
@@ -112,7 +113,7 @@ class Tools:
         return reply(views.Queue.of(self._engine.queue()))
 
     def get_queue_history(self, limit: Limit = 20) -> Annotated[CallToolResult, views.History]:
-        """The finished tasks, newest first; get_task_status with an id gives the path of its file."""
+        """The finished tasks, newest first, previews among them, each with the path of its file."""
         return reply(views.History.of(self._engine.history(limit), views.zoned))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
@@ -127,7 +128,8 @@ class Tools:
         return reply(views.Gpu.of(self._engine.gpu()))
 
     def release_gpu_memory(self) -> Annotated[CallToolResult, views.Outcome]:
-        """Free the GPU's memory by ending the idle worker. Refused, with its id, while a task runs.
+        """Free the GPU's memory (the host's, without a GPU) by ending the idle worker. Refused, with its id, while a
+        task runs.
 
         The next task loads its model again.
         """

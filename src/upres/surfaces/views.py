@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel
@@ -221,6 +222,7 @@ class HistoryItem(BaseModel):
     process_time: int | None
     output_filename: str | None
     output_resolution: str | None
+    output_path: str | None = None  # addition: where its file is, if it is on this machine
     input_filename: str = ""  # addition
 
     @classmethod
@@ -231,7 +233,9 @@ class HistoryItem(BaseModel):
             completed_at=_at(task.completed_at, clock),
             process_time=_seconds(result.process_time_s) if result else None,
             output_filename=result.output_filename if result else None,
-            output_resolution=result.output_resolution if result else None, input_filename=task.spec.input_filename,
+            output_resolution=result.output_resolution if result else None,
+            output_path=result.output_path if result and Path(result.output_path).is_file() else None,
+            input_filename=task.spec.input_filename,
         )  # fmt: skip
 
 
