@@ -316,8 +316,11 @@ def test_the_documents_examples_are_all_that_is_needed(
     answers["GET /api/status/abc12345"] = (200, EXAMPLES["GET /api/status/{task_id} processing"])
     running = remote.status("abc12345")
     assert (running.percent, running.model, running.queue_position) == (50, "seedvr2_ema_3b_fp8_e4m3fn.safetensors", 1)
+    history = views.History.of(remote.history())
+    assert history.history[0].output_path == task.result.output_path
+    history.history[0].output_path = None  # an addition: no example has it
     for view, example in [(views.Queue.of(remote.queue()), "GET /api/queue/status"),
-                          (views.History.of(remote.history()), "GET /api/queue/history"),
+                          (history, "GET /api/queue/history"),
                           (views.Models.of(remote.models()), "GET /api/models"),
                           (views.Gpu.of(remote.gpu()), "GET /api/gpu/status")]:  # fmt: skip
         dumped = view.model_dump(exclude_defaults=True)
