@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
 import psutil
 
 from upres.settings import Settings
+
+PATIENCE_S = 180.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.02)
 
 
 def make_settings(data_dir: Path, **variables: str) -> Settings:

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from support import make_settings, make_video, workers_of
+from support import PATIENCE_S, make_settings, make_video, until, workers_of
 from upres.engine import LocalEngine
 from upres.errors import GpuBusy
 from upres.queue.database import Database
@@ -22,15 +22,6 @@ from upres.queue.store import TaskStore
 from upres.queue.workers import WorkerTable
 from upres.settings import Settings
 from upres.tasks import Task, TaskSpec, TaskState
-
-PATIENCE_S = 180.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
 
 
 def spec(path: Path, resolution: int = 96) -> TaskSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from support import make_video
+from support import make_video, until
 from upres.errors import DiskFull
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter
@@ -152,6 +153,7 @@ def result(source: Path, folder: Path, model: Model, stops: list[int], **more: o
         def report(progress: Progress) -> None:
             began[-1] = progress.frames_done if began[-1] < 0 else began[-1]
             if stop is not None and progress.frames_done >= stop:
+                until(lambda: entered(folder / "work") > 0, "a segment is entered")
                 raise Stop
 
         order = {"input_path": str(source), "resolution": 48, "color_correction": "none", **more}
@@ -194,15 +196,23 @@ def test_a_model_that_begins_anew_at_cuts_is_led_in_from_the_last_one_only(shots
     model = Model("cuts", lead_in=2)
     (tmp_path / "b").mkdir()
     with pytest.raises(Stop):
-        result_until(shots, tmp_path / "b", model, 28)
+        result_until(shots, tmp_path / "b", model, 28, kept=21)
     model.pushed = 0
     result(shots, tmp_path / "b", model, [])
     assert model.pushed == 30 - 21 + 2
 
 
-def result_until(source: Path, folder: Path, model: Model, stop: int) -> None:
+def entered(work: Path) -> int:
+    """Frames of finished segments; the writer is a thread of its own, behind what is reported."""
+    return sum(json.loads(entry.read_text())["frames"] for entry in work.glob("0*.json"))
+
+
+def result_until(source: Path, folder: Path, model: Model, stop: int, kept: int = 0) -> None:
+    """Stops at `stop` frames or later, of which `kept` are in finished segments."""
+
     def report(progress: Progress) -> None:
         if progress.frames_done >= stop:
+            until(lambda: entered(folder / "work") >= kept, f"{kept} frames are entered")
             raise Stop
 
     spec = TaskSpec(input_path=str(source), resolution=48, color_correction="none")
