@@ -169,7 +169,7 @@ class LocalEngine:
                       facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)
         self.supervisor.ensure(at_once=True)
-        return self.status(task.id)
+        return placed(task, self._line.places().get(task.id))  # queued, even if a worker has taken it since
 
     def retry(self, task_id: str) -> Task:
         task = self._store.get(task_id)
