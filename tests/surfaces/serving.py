@@ -4,17 +4,20 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
+import support
 from upres.settings import Settings
 
 PATIENCE_S = 60  # only what hangs takes that long
 DOCUMENTED_PORT = 8200
 UPLOAD_CAP_MB = 2  # of the shared server
 SERVE = ("upres.surfaces.cli", "serve")
+
+until = partial(support.until, patience_s=PATIENCE_S)
 
 
 @dataclass
@@ -57,9 +60,3 @@ def serving(settings: Settings, module: Sequence[str] = SERVE, **variables: str)
         assert process.stderr is not None
         process.stderr.close()
 
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)

@@ -25,7 +25,7 @@ class TorchBench:
 
     def __init__(self, settings: Settings, slot: str) -> None:
         on_gpu = slot.startswith("gpu-") and torch.cuda.is_available()
-        device = torch.device("cuda", 0) if on_gpu else torch.device("cpu")  # the slot's GPU is the only one it sees
+        device = torch.device("cuda", 0) if on_gpu else torch.device("cpu")  # by number, for torch 2.11
         self.name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
         if settings.threads:
             torch.set_num_threads(settings.threads)

@@ -50,6 +50,5 @@ def _room_bytes(device: torch.device, limit_mb: int) -> int:
         return room_bytes(psutil.virtual_memory().total, limit_mb, on_gpu=False)
     total = torch.cuda.get_device_properties(device).total_memory
     if 0 < limit_mb * MB < total:
-        index = torch.cuda.current_device() if device.index is None else device.index  # torch 2.11 asks for a number
-        torch.cuda.set_per_process_memory_fraction(limit_mb * MB / total, index)
+        torch.cuda.set_per_process_memory_fraction(limit_mb * MB / total, device)
     return room_bytes(total, limit_mb, on_gpu=True)

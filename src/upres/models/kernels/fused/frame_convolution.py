@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from upres.models.kernels.fused.convolution import Tile
 from upres.models.kernels.switch import launched
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    pixels: int
-    outputs: int
-    inputs: int  # at a time
-    warps: int
-    stages: int
-
 
 SQUARE = Tile(128, 128, 64, 8, 3)
 PAIRED = 8192  # values of a program that copies
