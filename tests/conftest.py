@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import make_settings, make_video
+from tests.support import make_settings, make_video
 from upres.engine import LocalEngine
 from upres.settings import Settings
 

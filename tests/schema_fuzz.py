@@ -12,10 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from support import make_settings
-from surfaces.serving import serving
+from tests.support import make_settings
+from tests.surfaces.serving import serving
 from upres.engine import LocalEngine
 
 PATIENCE_S = 120  # to load a model, which starts a worker

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gguf_writer import plain, q8_0, write_gguf
-from seedvr2_recorded import TINY, tensors
+from tests.gguf_writer import plain, q8_0, write_gguf
+from tests.seedvr2_recorded import TINY, tensors
 from upres.models.seedvr2.dit import Dit
 from upres.models.seedvr2.rope import Frequencies
 

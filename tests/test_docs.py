@@ -51,7 +51,7 @@ def test_every_command_shown_is_one_the_parser_takes(capsys: pytest.CaptureFixtu
 
 
 def test_the_example_with_modules_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seedvr2_tiny import write_set
+    from tests.seedvr2_tiny import write_set
 
     write_set(tmp_path, "seedvr2_ema_3b_fp8_e4m3fn.safetensors")
     monkeypatch.chdir(tmp_path)

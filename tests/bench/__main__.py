@@ -18,8 +18,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import torch
-from tests.support import ffmpeg
 
+from tests.support import ffmpeg
 from upres.catalog import COMPACT, Catalog
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter

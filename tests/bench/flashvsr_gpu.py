@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tests.flashvsr_tiny import DIT, LQ, TINY, WAN
 from torch import Tensor, nn
 
+from tests.flashvsr_tiny import DIT, LQ, TINY, WAN
 from upres.models.flashvsr import sparse_attention
 from upres.models.flashvsr.causal import lay_out_weights
 from upres.models.flashvsr.decoder import DecoderConfig, TinyDecoder

@@ -13,10 +13,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from tests.bench.gpu import attention
-from tests.bench.gpu.timing import timed
 from torch import Tensor
 
+from tests.bench.gpu import attention
+from tests.bench.gpu.timing import timed
 from upres.models.flashvsr.locality import Choice, Locality
 from upres.models.kernels import switch
 from upres.models.kernels.choice import chosen

@@ -26,10 +26,8 @@ import psutil
 from mcp import Client
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from support import make_settings
-from surfaces.serving import serving
+from tests.support import make_settings
+from tests.surfaces.serving import serving
 from upres.engine import LocalEngine
 
 STATUS_CALLS, QUEUE_CALLS = 5, 2

@@ -22,9 +22,9 @@ from typing import Any
 import anyio
 import psutil
 from mcp import Client
+
 from tests.support import make_settings
 from tests.surfaces.serving import serving
-
 from upres.engine import LocalEngine
 from upres.surfaces.mcp import build_server
 

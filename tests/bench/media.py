@@ -22,8 +22,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from tests.support import ffmpeg
 
+from tests.support import ffmpeg
 from upres.media.decode import FrameReader, Reading
 from upres.media.encode import FrameWriter
 from upres.media.output import output_for

@@ -17,13 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `chaos`, as the processes of a run call this package
-
-from chaos import races
-from chaos.arena import Arena
-from chaos.checker import judge
-from chaos.oplog import read
-from chaos.storm import Storm, Weather, small_disk
+from tests.chaos import races
+from tests.chaos.arena import Arena
+from tests.chaos.checker import judge
+from tests.chaos.oplog import read
+from tests.chaos.storm import Storm, Weather, small_disk
 
 SMALL_DISK_MB = 40
 

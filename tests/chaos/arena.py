@@ -16,13 +16,13 @@ from time import monotonic, sleep
 import numpy as np
 from PIL import Image
 
-from chaos.oplog import OpLog
-from chaos.worker import content
+from tests.chaos.oplog import OpLog
+from tests.chaos.worker import content
 from upres.engine import LocalEngine
 from upres.settings import Settings
 from upres.tasks import Task
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SLOT = "cpu"
 
 
@@ -36,7 +36,7 @@ class Arena:
     @classmethod
     def make(cls, folder: Path, *, paper: bool = True, **variables: str) -> Arena:
         """`variables` are further settings. A quarantine would end the chaos early: there is none."""
-        path = os.pathsep.join([str(TESTS), str(TESTS / "chaos" / "hooks"), str(TESTS.parent / "src")])
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "chaos" / "hooks"), str(ROOT / "src")])
         environment = {
             **os.environ, "PYTHONPATH": path, "CHAOS_LOG": str(folder / "operations.log"),
             "CHAOS_DEEDS": str(folder / "deeds"), "CHAOS_BENCH": "paper" if paper else "torch",
@@ -61,7 +61,7 @@ class Arena:
         """Its keepers and workers get the arena's environment."""
         before = dict(os.environ)
         os.environ.update(self.environment)
-        engine = LocalEngine(self.settings, worker="chaos.worker")
+        engine = LocalEngine(self.settings, worker="tests.chaos.worker")
         try:
             yield engine
         finally:
@@ -76,7 +76,7 @@ class Arena:
                                 stderr=subprocess.DEVNULL)  # fmt: skip
 
     def submitter(self, first: int, last: int) -> subprocess.Popen[bytes]:
-        return self.run("chaos.submitter", str(first), str(last), str(self.folder / "input.png"))
+        return self.run("tests.chaos.submitter", str(first), str(last), str(self.folder / "input.png"))
 
     def write_down(self, tasks: list[tuple[str | None, Task]]) -> None:
         """What there is in the end: every task with its key, and every file that is no task's result."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.arena import Arena
+from tests.chaos.arena import Arena
 from upres.engine import LocalEngine
 
 

@@ -64,7 +64,7 @@ def _loader(misdeed: str) -> object:
 
 
 load_hang, load_die, load_device, load_memory = map(_loader, MISDEEDS)
-ENTRIES = tuple(dataclasses.replace(catalog.COMPACT, name=name, factory=f"chaos.models:load_{name}")
+ENTRIES = tuple(dataclasses.replace(catalog.COMPACT, name=name, factory=f"tests.chaos.models:load_{name}")
                 for name in MISDEEDS)  # fmt: skip
 
 

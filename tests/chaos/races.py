@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from chaos.arena import SLOT, Arena, until
-from chaos.oplog import read
+from tests.chaos.arena import SLOT, Arena, until
+from tests.chaos.oplog import read
 from upres.queue.database import Database
 from upres.queue.exits import EX_DONE, EX_HELD
 from upres.queue.store import TaskStore
@@ -37,7 +37,7 @@ def one_owner(folder: Path, count: int = STARTERS) -> bool:
     """Whether of `count` workers one owned the slot and all others gave up while it did."""
     arena = Arena.make(folder)
     arena.settings.data_dir.mkdir(parents=True)
-    workers = [arena.run("chaos.worker", "--slot", SLOT) for _ in range(count)]
+    workers = [arena.run("tests.chaos.worker", "--slot", SLOT) for _ in range(count)]
     until(lambda: sum(worker.poll() is not None for worker in workers) >= count - 1, "all but one gave up")
     owners = [event for event in read(folder / "operations.log") if event["op"] == "owner"]
     for worker in workers:
@@ -88,7 +88,7 @@ def _owners(folder: Path) -> int:
 
 def model(steps: int) -> bool:
     """The store against a dictionary, by hypothesis."""
-    from chaos.store_model import run_steps
+    from tests.chaos.store_model import run_steps
 
     done = run_steps(steps)
     print(f"model: {done} steps of the store agreed with the model")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.arena import SLOT, Arena, kill
+from tests.chaos.arena import SLOT, Arena, kill
 from upres.engine import LocalEngine
 from upres.errors import UpresError
 from upres.queue.database import Database

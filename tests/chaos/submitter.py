@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from chaos.oplog import OpLog
+from tests.chaos.oplog import OpLog
 from upres.engine import LocalEngine
 from upres.errors import UpresError
 from upres.settings import Settings
@@ -40,7 +40,7 @@ def main(first: int, last: int, path: str) -> None:
 def _opened() -> LocalEngine:
     while True:
         try:
-            return LocalEngine(Settings.from_env(os.environ), worker="chaos.worker")
+            return LocalEngine(Settings.from_env(os.environ), worker="tests.chaos.worker")
         except UpresError:
             time.sleep(RETRY_S)
 

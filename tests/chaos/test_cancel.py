@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from chaos.arena import TESTS, Arena, until
+from tests.chaos.arena import ROOT, Arena, until
 from upres.engine import LocalEngine
 from upres.fleet.supervisor import newer
 from upres.queue.database import Database
@@ -77,7 +77,7 @@ except Exception as error:
 
 def test_two_versions_share_a_store_and_the_older_leaves_what_it_does_not_understand(tmp_path: Path) -> None:
     """The older one is this program without a parameter, and with another version."""
-    source = TESTS.parent / "src" / "upres"
+    source = ROOT / "src" / "upres"
     for folder in ("queue", "errors.py", "tasks.py", "__init__.py"):
         target = tmp_path / "older" / "upres" / folder
         target.parent.mkdir(parents=True, exist_ok=True)

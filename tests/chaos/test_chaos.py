@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from chaos.arena import Arena
-from chaos.checker import judge
-from chaos.oplog import read
-from chaos.races import idle_exits, one_owner
-from chaos.store_model import run_steps
-from chaos.storm import Storm, Weather
+from tests.chaos.arena import Arena
+from tests.chaos.checker import judge
+from tests.chaos.oplog import read
+from tests.chaos.races import idle_exits, one_owner
+from tests.chaos.store_model import run_steps
+from tests.chaos.storm import Storm, Weather
 from upres.engine import LocalEngine
 
 SHA = "0" * 64

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from chaos import models
-from chaos.arena import Arena, until
-from chaos.worker import BROKEN_DEVICE
-from support import make_video
+from tests.chaos import models
+from tests.chaos.arena import Arena, until
+from tests.chaos.worker import BROKEN_DEVICE
+from tests.support import make_video
 from upres import catalog, doctor
 from upres.engine import LocalEngine
 from upres.surfaces.views import Gpu

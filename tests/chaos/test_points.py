@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos import deeds
-from chaos.arena import SLOT, Arena, kill, until
-from chaos.checker import judge
-from chaos.oplog import read
+from tests.chaos import deeds
+from tests.chaos.arena import SLOT, Arena, kill, until
+from tests.chaos.checker import judge
+from tests.chaos.oplog import read
 from upres.engine import LocalEngine
 from upres.errors import DiskFull
 from upres.queue import points

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from chaos.oplog import OpLog
+from tests.chaos.oplog import OpLog
 from upres.queue.store import Claim, TaskStore
 from upres.settings import Settings
 from upres.tasks import Progress, Result
@@ -102,7 +102,7 @@ def bench(settings: Settings, slot: str) -> Bench:
     LOG.write("owner", slot=slot)
     if os.environ.get("CHAOS_BENCH") == "paper":
         return PaperBench(settings, slot)
-    from chaos import models
+    from tests.chaos import models
 
     models.install()
     return torch_bench(settings, slot)

@@ -28,9 +28,9 @@ from mcp.types import (
     TextResourceContents,
     UnsubscribeRequestParams,
 )
+
 from tests.conformance.asking import ASKING, test_input_required_result_prompt
 from tests.conformance.plain_tools import PIXEL, PLAIN
-
 from upres.engine import Engine
 from upres.settings import Settings
 from upres.surfaces import asgi, mcp

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from contract.making import (
+from tests.contract.making import (
     H264,
     cover_art_first,
     cut_in_mid_gop,
@@ -20,7 +20,7 @@ from contract.making import (
     turned,
     variable,
 )
-from contract.making import tone as sine
+from tests.contract.making import tone as sine
 
 
 def source(rate: str = "24", size: str = "128x96", seconds: float = 1) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from media.clips import KINDS
+from tests.media.clips import KINDS
 
 
 @pytest.fixture(scope="session")

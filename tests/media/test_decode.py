@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
+from tests.media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe

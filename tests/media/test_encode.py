@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from media.clips import moving_gradient, packets
+from tests.media.clips import moving_gradient, packets
 from upres.errors import DiskFull, InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.encode import FrameWriter

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from contract.judge import Enlarger
-from media.clips import ffmpeg
+from tests.contract.judge import Enlarger
+from tests.media.clips import ffmpeg
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.errors import UpresError

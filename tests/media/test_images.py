@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from media.clips import moving_gradient
+from tests.media.clips import moving_gradient
 from upres.errors import DiskFull, InvalidInput, InvalidParameter, UnsupportedMedia
 from upres.media.images import read_image, write_jpeg, write_png
 from upres.media.probe import probe

@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from media.clips import H264, ffmpeg, moving_gradient, packets, sine, source
+from tests.media.clips import H264, ffmpeg, moving_gradient, packets, sine, source
 from upres.errors import DiskFull, MediaFailed
 from upres.media.encode import FrameWriter
 from upres.media.mux import mux

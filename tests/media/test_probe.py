@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from media.clips import H264, KINDS, ffmpeg, sine, solid, source, variable_rate
+from tests.media.clips import H264, KINDS, ffmpeg, sine, solid, source, variable_rate
 from upres.errors import FileMissing, InvalidInput, UnsupportedMedia
 from upres.media.probe import probe
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 import psutil
 import pytest
 
-from media.clips import moving_gradient
+from tests.media.clips import moving_gradient
 from upres.errors import MediaFailed
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from flashvsr_tiny import DIT, LQ, TINY, WAN, dit, projection, prompt, tiny_decoder, wan_decoder, wan_with_encoder
+from tests.flashvsr_tiny import DIT, LQ, TINY, WAN, dit, projection, prompt, tiny_decoder, wan_decoder, wan_with_encoder
 from upres.errors import FileMissing, WeightsInvalid
 from upres.models.flashvsr.checkpoint import (
     Kind,

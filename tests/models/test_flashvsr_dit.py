@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashvsr_tiny import DIT, dit, prompt, tiny_decoder, wan_decoder
+from tests.flashvsr_tiny import DIT, dit, prompt, tiny_decoder, wan_decoder
 from upres.models.flashvsr import decoder as decoder_module
 from upres.models.flashvsr.locality import Choice, Locality, neighbours, pairs_kept
 from upres.models.flashvsr.memory import SliceMemory

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from parity import check_file
-from parity.recording import NotUnderstood
+from tests.parity import check_file
+from tests.parity.recording import NotUnderstood
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "flashvsr"
 FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix != ".md")

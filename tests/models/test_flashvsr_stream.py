@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashvsr_tiny import DIT, restorer
+from tests.flashvsr_tiny import DIT, restorer
 from upres.models.flashvsr.restorer import FlashVsrRestorer
 from upres.models.flashvsr.stream import FlashVsrStream
 from upres.models.restorer import StreamSpec

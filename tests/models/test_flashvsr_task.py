@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flashvsr_tiny import write_set
-from support import make_settings, make_video
+from tests.flashvsr_tiny import write_set
+from tests.support import make_settings, make_video
 from upres.catalog.flashvsr import FLASHVSR_MODELS, FLASHVSR_PROMPT, flashvsr_file
 from upres.engine import LocalEngine
 from upres.errors import ModelNotFound

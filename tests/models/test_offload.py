@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from meter import Meter
-from seedvr2_recorded import tensors, tiny_dit
+from tests.meter import Meter
+from tests.seedvr2_recorded import tensors, tiny_dit
 from upres.errors import OutOfMemory
 from upres.models.kernels import switch
 from upres.models.placement import AT_ONCE, Placement

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seedvr2_recorded import TINY
+from tests.seedvr2_recorded import TINY
 from upres.errors import WeightsInvalid
 from upres.models.seedvr2.checkpoint import Kind, dit_config, load_dit, load_vae, recognise, vae_config
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, DitConfig, VaeConfig

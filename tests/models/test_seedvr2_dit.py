@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seedvr2_recorded import TINY, run_dit, table, tensors, text_angles, tiny_dit, turned_by, video_angles
+from tests.seedvr2_recorded import TINY, run_dit, table, tensors, text_angles, tiny_dit, turned_by, video_angles
 from upres.errors import InvalidSetting
 from upres.models.attention import attend, choose, packed_call, sdpa_by_length
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig

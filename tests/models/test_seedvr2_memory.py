@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from meter import Meter
-from seedvr2_recorded import TINY
+from tests.meter import Meter
+from tests.seedvr2_recorded import TINY
 from upres.models.placement import ClipSize, Placement
 from upres.models.restorer import Stream, StreamSpec
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, SEEDVR2_VAE, TINY_VAE, DitConfig

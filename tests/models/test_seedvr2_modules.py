@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seedvr2_recorded import TINY, run_dit, tensors
-from seedvr2_tiny import write_dit, write_vae
+from tests.seedvr2_recorded import TINY, run_dit, tensors
+from tests.seedvr2_tiny import write_dit, write_vae
 from upres.errors import FileMissing, WeightsInvalid
 from upres.models.seedvr2.config import TINY_VAE
 from upres.models.seedvr2.modules import SeedVr2Autoencoder, SeedVr2Transformer

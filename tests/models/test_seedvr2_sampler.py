@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from seedvr2_recorded import table, tensors, tiny_dit
+from tests.seedvr2_recorded import table, tensors, tiny_dit
 from upres.models.seedvr2.sampler import condition, draw_noise, sample, shifted_timestep
 
 SEED = 42

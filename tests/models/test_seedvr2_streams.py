@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedvr2_recorded import tensors, tiny_dit
+from tests.seedvr2_recorded import tensors, tiny_dit
 from upres.models.limits import SEEDVR2
 from upres.models.placement import Placement
 from upres.models.restorer import Stream, StreamSpec

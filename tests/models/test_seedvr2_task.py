@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seedvr2_tiny import TEXT, VAE, write_set
-from support import make_settings, make_video
+from tests.seedvr2_tiny import TEXT, VAE, write_set
+from tests.support import make_settings, make_video
 from upres.engine import LocalEngine
 from upres.errors import ModelNotFound
 from upres.media.probe import probe

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gguf_writer import BF16, F16, Q4_K, plain, q8_0, write_gguf
-from seedvr2_recorded import TINY, run_dit, tensors, tiny_dit
+from tests.gguf_writer import BF16, F16, Q4_K, plain, q8_0, write_gguf
+from tests.seedvr2_recorded import TINY, run_dit, tensors, tiny_dit
 from upres.errors import FileMissing, WeightsInvalid
 from upres.models.seedvr2.dit import Dit
 from upres.models.weights import quantised

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_decoder, wan_with_encoder
+from tests.flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_decoder, wan_with_encoder
 from upres.errors import FileMissing, WeightsInvalid
 from upres.models.files import convert, identify
 

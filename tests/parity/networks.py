@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.seedvr2_recorded import text_angles, turned_by, video_angles
 from torch import Tensor, nn
 
+from tests.seedvr2_recorded import text_angles, turned_by, video_angles
 from upres.models.seedvr2.causal import Memory
 from upres.models.seedvr2.config import SEEDVR2_3B, SEEDVR2_7B, DitConfig, VaeConfig
 from upres.models.seedvr2.dit import Block, Dit

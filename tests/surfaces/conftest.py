@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from surfaces.serving import DOCUMENTED_PORT, UPLOAD_CAP_MB, Served, serving
+from tests.surfaces.serving import DOCUMENTED_PORT, UPLOAD_CAP_MB, Served, serving
 from upres.engine import LocalEngine
 from upres.settings import Settings
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support import make_video
+from tests.support import make_video
 from upres.engine import Engine
 from upres.tasks import TaskSpec, TaskState
 

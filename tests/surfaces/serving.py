@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-import support
+from tests import support
 from upres.settings import Settings
 
 PATIENCE_S = 60  # only what hangs takes that long

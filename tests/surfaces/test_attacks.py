@@ -15,9 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from support import make_settings
-from surfaces.attacks import ATTACKS, BEARER, BOMB_SIDE, TOKEN, Attack, table
-from surfaces.serving import Served, serving
+from tests.support import make_settings
+from tests.surfaces.attacks import ATTACKS, BEARER, BOMB_SIDE, TOKEN, Attack, table
+from tests.surfaces.serving import Served, serving
 from upres.engine import LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings

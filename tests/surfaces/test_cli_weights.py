@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hub import Hub, open_hub
-from seedvr2_tiny import write_dit
-from support import make_settings
+from tests.hub import Hub, open_hub
+from tests.seedvr2_tiny import write_dit
+from tests.support import make_settings
 
 MODEL = "seedvr2_ema_7b-Q8_0.gguf"  # nobody has published its checksum: a server may give anything for it
 PATH = f"/cmeka/SeedVR2-GGUF/resolve/main/{MODEL}"

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from support import ffmpeg, make_settings, make_video
-from surfaces.serving import until
-from surfaces.stdio_process import PATIENCE_S, PROMPT_S, SERVER, Host, request, start
+from tests.support import ffmpeg, make_settings, make_video
+from tests.surfaces.serving import until
+from tests.surfaces.stdio_process import PATIENCE_S, PROMPT_S, SERVER, Host, request, start
 from upres.engine import LocalEngine
 from upres.fleet.supervisor import KEEPER_MODULE, WORKER_MODULE
 from upres.media.probe import probe

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import upres.mcp_server
-from surfaces.documented_client import SeedVR2MCPClient
+from tests.surfaces.documented_client import SeedVR2MCPClient
 from upres.engine import Engine
 from upres.settings import Settings
 from upres.tasks import TaskState

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp import Client
 
-from surfaces.long_task import running_long_task
+from tests.surfaces.long_task import running_long_task
 from upres.engine import Engine
 from upres.settings import Settings
 from upres.surfaces.mcp import INSTRUCTIONS, build_server

@@ -16,9 +16,9 @@ from mcp.client.sse import sse_client
 from mcp.types import PromptReference, ResourceTemplateReference
 from PIL import Image
 
-from surfaces.long_task import running_long_task
-from surfaces.serving import Served
-from surfaces.stdio_process import SERVER
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.serving import Served
+from tests.surfaces.stdio_process import SERVER
 from upres.engine import LocalEngine
 from upres.settings import Settings
 from upres.surfaces.mcp import INSTRUCTIONS, build_server

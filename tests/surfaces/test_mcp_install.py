@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from surfaces.stdio_process import request
+from tests.surfaces.stdio_process import request
 from upres.errors import InvalidSetting
 from upres.surfaces import cli
 from upres.surfaces.mcp_install import Client, change, config_path, local_entry

@@ -14,9 +14,9 @@ from mcp import Client
 from mcp.types import Implementation
 from PIL import Image
 
-from support import make_settings
-from surfaces.long_task import running_long_task
-from surfaces.stdio_process import call, pipe
+from tests.support import make_settings
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.stdio_process import call, pipe
 from upres.engine import LocalEngine
 from upres.settings import Settings
 from upres.surfaces.mcp import READ_ONLY_INSTRUCTIONS, build_server

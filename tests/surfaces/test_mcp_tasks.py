@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 from jsonschema import validate
 
-from surfaces.long_task import running_long_task
-from surfaces.serving import Served, until
-from surfaces.stdio_process import pipe, request
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.serving import Served, until
+from tests.surfaces.stdio_process import pipe, request
 from upres.engine import LocalEngine
 from upres.settings import Settings
 

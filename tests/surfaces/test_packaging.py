@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from surfaces.stdio_process import request
+from tests.surfaces.stdio_process import request
 from upres.settings import SETTINGS
 from upres.version import __version__
 

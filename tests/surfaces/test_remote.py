@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from support import make_video
-from surfaces.long_task import running_long_task
-from surfaces.serving import PATIENCE_S, UPLOAD_CAP_MB, Served, serving
+from tests.support import make_video
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.serving import PATIENCE_S, UPLOAD_CAP_MB, Served, serving
 from upres.engine import LocalEngine, open_engine
 from upres.errors import (
     FileMissing,

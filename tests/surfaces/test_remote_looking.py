@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from surfaces.serving import PATIENCE_S, Served, serving
+from tests.surfaces.serving import PATIENCE_S, Served, serving
 from upres.engine import LocalEngine
 from upres.errors import InvalidParameter, ModelNotFound, UpresError
 from upres.pictures.values import Excerpt

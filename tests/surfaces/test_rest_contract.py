@@ -10,8 +10,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from surfaces.long_task import running_long_task
-from surfaces.serving import PATIENCE_S
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.serving import PATIENCE_S
 from upres.engine import Engine
 from upres.tasks import TaskState
 

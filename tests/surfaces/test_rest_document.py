@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support import make_video
-from surfaces.serving import DOCUMENTED_PORT, Served
+from tests.support import make_video
+from tests.surfaces.serving import DOCUMENTED_PORT, Served
 from upres.engine import Engine
 from upres.tasks import TaskState
 

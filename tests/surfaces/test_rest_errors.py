@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from surfaces.long_task import running_long_task
+from tests.surfaces.long_task import running_long_task
 from upres.engine import Engine, LocalEngine
 from upres.settings import Settings
 from upres.surfaces.asgi import build_app

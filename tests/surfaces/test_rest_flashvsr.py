@@ -12,10 +12,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from support import make_video
-from surfaces import flashvsr_shapes as shapes
-from surfaces.long_task import running_long_task
-from surfaces.serving import PATIENCE_S, serving, until
+from tests.support import make_video
+from tests.surfaces import flashvsr_shapes as shapes
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.serving import PATIENCE_S, serving, until
 from upres.engine import LocalEngine
 from upres.media.probe import probe
 from upres.settings import Settings

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flashvsr_tiny import write_set
-from support import make_settings, make_video
-from surfaces import flashvsr_shapes as shapes
-from surfaces.serving import serving, until
+from tests.flashvsr_tiny import write_set
+from tests.support import make_settings, make_video
+from tests.surfaces import flashvsr_shapes as shapes
+from tests.surfaces.serving import serving, until
 from upres.engine import LocalEngine
 from upres.media.probe import probe
 

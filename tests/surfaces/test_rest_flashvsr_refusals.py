@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from surfaces.serving import UPLOAD_CAP_MB, Served, serving
+from tests.surfaces.serving import UPLOAD_CAP_MB, Served, serving
 from upres.engine import LocalEngine
 from upres.settings import Settings
 

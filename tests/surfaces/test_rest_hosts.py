@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 
-from surfaces.serving import PATIENCE_S, Served, serving, until
+from tests.surfaces.serving import PATIENCE_S, Served, serving, until
 from upres.engine import LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings

@@ -11,7 +11,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surfaces.serving import UPLOAD_CAP_MB, Served, serving, until
+from tests.surfaces.serving import UPLOAD_CAP_MB, Served, serving, until
 from upres.engine import Engine
 from upres.settings import Settings
 from upres.surfaces.uploads import NAME_BYTES, safe_name

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from seedvr2_tiny import write_set
-from support import make_settings, make_video
-from surfaces.serving import serving
-from surfaces.stdio_process import Host, start
+from tests.seedvr2_tiny import write_set
+from tests.support import make_settings, make_video
+from tests.surfaces.serving import serving
+from tests.surfaces.stdio_process import Host, start
 from upres.engine import LocalEngine
 from upres.settings import Settings
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from surfaces.long_task import running_long_task
-from surfaces.stdio_process import PATIENCE_S, SERVER, call, pipe, request, start
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.stdio_process import PATIENCE_S, SERVER, call, pipe, request, start
 from upres.engine import Engine
 from upres.settings import Settings
 

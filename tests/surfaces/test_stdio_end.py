@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from support import ffmpeg, workers_of
-from surfaces.serving import until
-from surfaces.stdio_process import PATIENCE_S, PROMPT_S, Host, call, request, start
+from tests.support import ffmpeg, workers_of
+from tests.surfaces.serving import until
+from tests.surfaces.stdio_process import PATIENCE_S, PROMPT_S, Host, call, request, start
 from upres.engine import LocalEngine
 from upres.settings import Settings
 from upres.tasks import TaskState

@@ -10,9 +10,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
-from support import workers_of
-from surfaces.long_task import running_long_task
-from surfaces.stdio_process import PROMPT_S, SERVER, Host, call, pipe, request, start
+from tests.support import workers_of
+from tests.surfaces.long_task import running_long_task
+from tests.surfaces.stdio_process import PROMPT_S, SERVER, Host, call, pipe, request, start
 from upres.engine import Engine, LocalEngine
 from upres.settings import Settings
 from upres.tasks import TaskState

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import make_settings
+from tests.support import make_settings
 from upres.disk import Disk
 from upres.engine import LocalEngine
 from upres.errors import (

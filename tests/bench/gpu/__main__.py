@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+
 from tests.bench.gpu import attention, clips, reference
 from tests.bench.gpu.networks import computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
 from tests.bench.gpu.timing import Ceilings, Timed, ceilings
-
 from upres.models.kernels import switch
 from upres.models.seedvr2.parts import Parts
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from tests.bench.gpu.timing import timed
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tests.bench.gpu.timing import timed
 from upres.models.flashvsr.sparse_attention import flex, masked
 from upres.models.kernels.blocks import AMPERE, HOPPER, Tuning, key_lists
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tests.bench.gpu.networks import padded
-from tests.bench.gpu.timing import settle
 from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
+from tests.bench.gpu.networks import padded
+from tests.bench.gpu.timing import settle
 from upres.models.kernels import switch
 from upres.models.seedvr2.batches import BatchStream, Recipe
 from upres.models.seedvr2.noise import SeededNoise

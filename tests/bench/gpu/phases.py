@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from tests.bench.gpu.counting import Work, count
 from tests.bench.gpu.networks import as_type, clip, computing_type, latents, make
 from tests.bench.gpu.timing import Timed, timed
-from torch import Tensor
-
 from upres.models.kernels import switch
 from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.parts import Parts

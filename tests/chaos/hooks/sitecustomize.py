@@ -5,7 +5,7 @@ import random
 import time
 
 if "CHAOS_DEEDS" in os.environ:
-    from chaos import deeds
+    from tests.chaos import deeds
 
     deeds.install()
 

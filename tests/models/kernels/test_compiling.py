@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_kernel_compiles_for_hopper_and_keeps_its_values_in_registers(compiler: None) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join((str(TESTS.parent / "src"), str(TESTS)))
-    done = subprocess.run([sys.executable, "-m", "models.kernels.compiling", "90"], capture_output=True, text=True,
-                          env=environment)  # fmt: skip
+    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    command = [sys.executable, "-m", "tests.models.kernels.compiling", "90"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) > 30

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedvr2_recorded import TINY, tensors
+from tests.seedvr2_recorded import TINY, tensors
 from upres.models.kernels import switch
 from upres.models.seedvr2.config import TINY_VAE
 from upres.models.seedvr2.dit import Dit

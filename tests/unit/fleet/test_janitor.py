@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import make_settings
+from tests.support import make_settings
 from upres.fleet.janitor import DAY_S, Janitor
 from upres.queue.database import Database
 from upres.queue.store import NewTask, TaskStore

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import make_settings, make_video
+from tests.support import make_settings, make_video
 from upres.engine import LocalEngine
 from upres.errors import TaskNotFound
 from upres.media.decode import FrameReader

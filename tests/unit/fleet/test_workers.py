@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support import PATIENCE_S, make_settings, make_video, until, workers_of
+from tests.support import PATIENCE_S, make_settings, make_video, until, workers_of
 from upres.engine import LocalEngine
 from upres.errors import GpuBusy
 from upres.queue.database import Database

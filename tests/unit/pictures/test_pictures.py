@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import ffmpeg, make_video
+from tests.support import ffmpeg, make_video
 from upres.errors import InvalidParameter
 from upres.media.decode import FrameReader
 from upres.media.images import read_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seedvr2_recorded import tensors
+from tests.seedvr2_recorded import tensors
 from upres.restore.alpha import guided_alpha
 
 

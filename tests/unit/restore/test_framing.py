@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from support import make_video
+from tests.support import make_video
 from upres.errors import InvalidParameter
 from upres.media.probe import probe
 from upres.models.limits import FLASHVSR, SEEDVR2, Limits

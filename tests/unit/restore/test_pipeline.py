@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from support import make_video
+from tests.support import make_video
 from upres.errors import MediaFailed, TaskCancelled
 from upres.media.decode import FrameReader
 from upres.media.probe import probe

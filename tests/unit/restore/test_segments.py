@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from support import make_video, until
+from tests.support import make_video, until
 from upres.errors import DiskFull
 from upres.media.decode import FrameReader
 from upres.media.encode import FrameWriter
@@ -172,7 +172,7 @@ def result(source: Path, folder: Path, model: Model, stops: list[int], **more: o
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """30 frames, a cut at 10 and at 21."""
-    from media.clips import ffmpeg
+    from tests.media.clips import ffmpeg
 
     path = tmp_path_factory.mktemp("shots") / "shots.mp4"
     light = "geq=lum='if(lt(N,10),40,if(lt(N,21),190,90))+2*mod(N,7)+X/4':cb=128+N:cr=128"

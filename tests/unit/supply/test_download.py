@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from hub import Hub, open_hub
-from seedvr2_tiny import TEXT, VAE, text_embedding, write_dit, write_vae
-from support import make_settings
+from tests.hub import Hub, open_hub
+from tests.seedvr2_tiny import TEXT, VAE, text_embedding, write_dit, write_vae
+from tests.support import make_settings
 from upres.catalog import MODELS, Catalog
 from upres.catalog.flashvsr import FLASHVSR_MODELS
 from upres.catalog.seedvr2 import SEEDVR2_MODELS

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub import Hub, open_hub
+from tests.hub import Hub, open_hub
 from upres.errors import DiskFull, DownloadFailed
 from upres.supply import fetch
 from upres.supply.fetch import ATTEMPTS, Fetcher, SourceRefused

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_with_encoder
-from hub import open_hub
-from support import make_settings
+from tests.flashvsr_tiny import dit, projection, prompt, tiny_decoder, wan_with_encoder
+from tests.hub import open_hub
+from tests.support import make_settings
 from upres.catalog import Catalog
 from upres.catalog.flashvsr import FLASHVSR_PROMPT, FLASHVSR_VAE, flashvsr_file
 from upres.errors import InvalidParameter

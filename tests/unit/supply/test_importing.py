@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from seedvr2_tiny import TEXT, VAE, random_weights, text_embedding, write_dit, write_vae
-from support import make_settings
+from tests.seedvr2_tiny import TEXT, VAE, random_weights, text_embedding, write_dit, write_vae
+from tests.support import make_settings
 from upres.catalog import Catalog
 from upres.errors import FileMissing, InvalidParameter, WeightsInvalid
 from upres.settings import Settings
