@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from upres.errors import InvalidSetting
 from upres.models.kernels.softmax import softmax
-from upres.models.kernels.switch import fused
 
 # q, k, v: (rows, heads, head_dim), the sequences one after the other; lengths of the sequences, adding up to rows.
 Kernel = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]
@@ -35,7 +34,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
     """
     if sum(lengths) != q.shape[0]:
         raise ValueError(f"sequences of {sum(lengths)} rows in all, but {q.shape[0]} rows")
-    if q.is_cuda and fused(q):
+    if q.is_cuda:
         with sdpa_kernel(FASTEST_FIRST, set_priority=True):
             return KERNEL(q, k, v, lengths)
     return KERNEL(q, k, v, lengths)

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from upres.errors import InvalidParameter
+from upres.models.kernels.switch import KernelFailed, fused, give_up
 from upres.restore.colorspace import hsv_to_rgb, lab_to_rgb, rgb_to_hsv, rgb_to_lab
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ def correct(mode: ColorCorrection, restored: Tensor, source: Tensor) -> Tensor:
 
 
 def _lab(restored: Tensor, source: Tensor) -> Tensor:
+    if fused(restored):
+        from upres.restore.fused_lab import lab
+
+        try:
+            return lab(restored, source, _radii(_widest(source)), LAB_LIGHTNESS_KEPT)
+        except KernelFailed as failure:
+            give_up(str(failure))
     ours = rgb_to_lab(_unit(wavelet(restored, source)))  # 3 T H W
     theirs = rgb_to_lab(_unit(source))
     matched = torch.stack([_match_ranks(a.flatten(), b.flatten()) for a, b in zip(ours, theirs, strict=True)])
@@ -58,7 +66,7 @@ def wavelet(restored: Tensor, source: Tensor, reach: int | None = None) -> Tenso
     The high frequencies of an a-trous decomposition telescope to x - low(x), and low() is linear. `reach` is that of
     the widest blur, in pixels: None is SeedVR2's rule, which narrows it on frames of a side below 128.
     """
-    widest = max(1, min(source.shape[-2:]) // 8) if reach is None else reach
+    widest = _widest(source) if reach is None else reach
     return _low_frequencies(source - restored, widest).add_(restored).clamp_(-1, 1)
 
 
@@ -101,9 +109,17 @@ _METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _low_frequencies(x: Tensor, widest: int) -> Tensor:
-    for level in range(WAVELET_LEVELS):
-        x = _blur(x, min(2**level, widest))
+    for radius in _radii(widest):
+        x = _blur(x, radius)
     return x
+
+
+def _widest(frames: Tensor) -> int:
+    return max(1, min(frames.shape[-2:]) // 8)
+
+
+def _radii(widest: int) -> list[int]:
+    return [min(2**level, widest) for level in range(WAVELET_LEVELS)]
 
 
 def _blur(x: Tensor, radius: int) -> Tensor:

@@ -23,11 +23,12 @@ import torch
 from tests.bench.gpu import attention, clips, reference
 from tests.bench.gpu.networks import computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
+from tests.bench.gpu.pieces import pieces
 from tests.bench.gpu.timing import Ceilings, Timed, ceilings
 from upres.models.kernels import switch
 from upres.models.seedvr2.parts import Parts
 
-PARTS = ("ceilings", "check", "phases", "slices", "clip", "likeness", "growth", "sparse")
+PARTS = ("ceilings", "check", "pieces", "phases", "slices", "clip", "likeness", "growth", "sparse")
 ASPECT = 16 / 9
 GIB = 2**30
 
@@ -81,6 +82,11 @@ class Bench:
         self.modes = [mode for mode in self.modes if mode not in self.refused]
         if self.refused:
             self.say(f"not timed, as it computes something else: {', '.join(sorted(self.refused))}")
+
+    def pieces(self) -> None:
+        for piece in pieces(self.device, tiny=self.options.tiny):
+            self.results.setdefault("pieces", []).append(asdict(piece))
+            self.say(str(piece))
 
     def phases(self) -> None:
         """The window that the reference's figures are of."""

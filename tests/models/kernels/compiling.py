@@ -26,6 +26,7 @@ from upres.models.kernels.fused import (
     blocks,
     choice,
     convolution,
+    few_channels,
     frame_convolution,
     frame_norm,
     heads,
@@ -34,6 +35,7 @@ from upres.models.kernels.fused import (
     unfolded,
     whole_heads,
 )
+from upres.restore import fused_lab
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may have (CUDA programming guide, table of features)
 POINTERS = {"bf16": "*bf16", "fp32": "*fp32", "fp8": "*fp8e4nv", "i32": "*i32", "i64": "*i64",
@@ -99,6 +101,8 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
                                            {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip
     yield "softmax", Case(softmax._softmax, {"scores": "fp32", "out": "bf16"}, {"B": softmax.BLOCK}, 8)
     yield from _transformer(capability)
+    yield from _few_channels()
+    yield from _lab()
     yield from _flashvsr()
     for tuning in (HOPPER, AMPERE):
         pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
@@ -138,6 +142,28 @@ def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
         sizes = {"HEADS": count, "BH": 32, "DIM": 128, "FREQUENCIES": 21}
         yield f"heads {count}", Case(heads._packed, {**pointers, "at": "i32", "table": "fp32"}, sizes, 4,
                                      odd=("first_rows",))  # fmt: skip
+
+
+def _few_channels() -> Iterator[tuple[str, Case]]:
+    pointers = dict.fromkeys(("x", "weight", "bias", "out"), "bf16")
+    yield "few channels in", Case(few_channels._entered, pointers,
+                                  {"FEW": 3, "N": 128, "K": few_channels.WIDE, "BIASED": True,
+                                   "BM": few_channels.PIXELS}, 4, odd=("pixels", "height", "width"))  # fmt: skip
+    yield "few channels out", Case(few_channels._left, {"x": "bf16", "weight": "bf16", "planes": "fp32"},
+                                   {"C": 128, "WIDE": few_channels.WIDE, "USED": 27, "BM": few_channels.PIXELS}, 4,
+                                   odd=("entries", "size"))  # fmt: skip
+
+
+def _lab() -> Iterator[tuple[str, Case]]:
+    block = {"B": fused_lab.BLOCK}
+    yield "blurred", Case(fused_lab._blurred, dict.fromkeys(("x", "out"), "fp32"), block, 4, odd=("width", "radius"))
+    pointers = {**dict.fromkeys(("low", "restored", "source"), "fp32"), "ours": "i32", "theirs": "i32"}
+    yield "to lab", Case(fused_lab._to_lab, pointers, {**block, **fused_lab.TO_WHITE}, 4)
+    yield "to rgb", Case(fused_lab._to_rgb, {"matched": "fp32", "ours": "i32", "out": "fp32"},
+                         {**block, **fused_lab.FROM_WHITE}, 4, floats=("kept",))  # fmt: skip
+    yield "runs started", Case(fused_lab._started, {"run": "i32", "starts": "i32"}, block, 4)
+    pointers = {"run": "i32", "starts": "i32", "samples": "i32", "positions": "i64", "out": "fp32"}
+    yield "runs matched", Case(fused_lab._matched, pointers, block, 4)
 
 
 def _flashvsr() -> Iterator[tuple[str, Case]]:

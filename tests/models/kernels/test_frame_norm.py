@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from upres.models.kernels.frame_norm import frame_norm, total
+from upres.models.kernels import switch
+from upres.models.kernels.frame_norm import by_sums, frame_norm, total
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
 
@@ -81,3 +82,28 @@ def test_a_sum_takes_the_bias_along(fused: None, dtype: torch.dtype) -> None:
     bias = torch.randn(24, generator=torch.Generator().manual_seed(1)).to(dtype)
     wanted = h.double() + x.double() + bias.double().view(-1, 1, 1, 1)
     torch.testing.assert_close(total(h, x, bias).double(), wanted, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("silu", "with_bias"), [(True, True), (False, True), (True, False), (False, False)])
+def test_a_gpus_twin_is_the_group_norm_of_each_frame_too(dtype: torch.dtype, silu: bool, with_bias: bool) -> None:
+    x = picture((2, 24, 3, 9, 13), dtype)
+    weight, bias, before = torch.randn(3, 24, generator=torch.Generator().manual_seed(9)).to(dtype)
+    given = before if with_bias else None
+    made = by_sums(x, 4, weight, bias, 1e-6, torch.empty_like(x), silu=silu, before=given)
+    wanted = exact(x, 4, weight, bias, given, silu)
+    torch.testing.assert_close(made.double(), wanted, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+def test_twins_round_where_kernels_round(fused: None) -> None:
+    """float16, as the interpreter has no products of bfloat16: nearly all values are the same, bit for bit."""
+    h, x = picture((1, 24, 2, 9, 13), torch.float16), picture((1, 24, 2, 9, 13), torch.float16, mean=-1)
+    weight, bias, before = torch.randn(3, 24, generator=torch.Generator().manual_seed(9)).half()
+
+    def made() -> Tensor:
+        normed = frame_norm(x, 4, weight, bias, 1e-6, silu=True, before=before)
+        return torch.stack((normed, total(h.clone(), x, bias)))
+
+    fast = made()
+    switch.use("plain")
+    assert (fast == made()).float().mean() > 0.995

@@ -54,3 +54,12 @@ def test_the_fused_autoencoder_gives_the_same_latents_and_frames_slice_by_slice(
     switch.use("plain")
     torch.testing.assert_close(latents, vae.encode(clip), atol=2e-5, rtol=0)
     torch.testing.assert_close(frames, vae.decode(latents), atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", ["3b", "7b"])
+def test_the_plain_transformer_rounds_where_the_fused_one_rounds(fused: None, size: str) -> None:
+    """float16, as the interpreter has no products of bfloat16. What is left is the order of sums."""
+    dit = small_dit(size).half()
+    made = dit(*given(torch.float16))
+    switch.use("plain")
+    assert (made == dit(*given(torch.float16))).float().mean() > 0.95

@@ -13,6 +13,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from upres.models.kernels.fp8 import Rows, product, rounded
 from upres.models.kernels.switch import fp8, fused
 
+ROWS = 1 << 14  # that are in float32 at a time
+
 _kept = WeakTensorKeyDictionary()
 
 
@@ -31,7 +33,7 @@ def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
         from upres.models.kernels.fused.rows import gated as kernel
 
         return kernel(x, change, gate)
-    return x + (change * gate).to(x.dtype)
+    return (change * gate).add_(x).to(x.dtype)
 
 
 def gated_then_modulated(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tensor,
@@ -85,11 +87,16 @@ def narrowed(x: Tensor) -> Tensor | Rows:
 
 
 def swiglu(gate: Tensor, x: Tensor) -> Tensor | Rows:
+    """silu(gate) * x; may be written over the gate."""
     if fused(x):
         from upres.models.kernels.fused.rows import swiglu as kernel
 
         return kernel(gate, x, fp8(x))
-    return F.silu(gate).mul_(x)
+    if x.dtype.itemsize == 4:
+        return F.silu(gate).mul_(x)
+    for into, rows in zip(torch.split(gate, ROWS), torch.split(x, ROWS), strict=True):  # rounded once
+        into.copy_(F.silu(into.float()).mul_(rows))
+    return gate
 
 
 def gelu(x: Tensor) -> Tensor | Rows:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upres.models.kernels import few_channels
 from upres.models.kernels.convolution import convolved, packed, takes
 from upres.models.kernels.switch import fp8, fused
 from upres.models.seedvr2.config import TIME_SCALE
@@ -84,6 +85,8 @@ class CausalConv3d(nn.Conv3d):
     def _convolved(self, room: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         if room.dtype == torch.float8_e4m3fn:
             return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), dtype)
+        if few_channels.takes(room, self.weight, self.stride, int(self.padding[1])):
+            return few_channels.convolved(room, self.weight, bias)
         return F.conv3d(room, self.weight, bias, self.stride, self.padding)
 
     def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:

@@ -220,8 +220,8 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(channels, out_channels, kernel_size=1) if channels != out_channels else None
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
-        """Fused, the convolutions leave their biases to the passes that follow them anyway."""
-        late = fused(x)
+        """Fused, and where values are rounded, the convolutions leave their biases to the passes that follow anyway."""
+        late = fused(x) or x.dtype.itemsize == 2
         h: Tensor = self.conv1(x, memory, self.norm1.activate, biased=not late)
         h = self.conv2(h, memory, self.norm2.activated_with(self.conv1.bias if late else None), biased=not late)
         if self.conv_shortcut is None:

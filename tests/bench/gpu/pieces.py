@@ -1,0 +1,62 @@
+"""Single passes of SeedVR2 at the size they have at 1080p, each against its plain twin: how far apart, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.bench.gpu.networks import clip, computing_type
+from tests.bench.gpu.timing import timed
+from upres.models.kernels import few_channels, switch
+from upres.restore.color import correct
+
+ROUNDS = 20  # of which the clock sees one by one
+
+
+@dataclass(frozen=True)
+class Piece:
+    name: str
+    fused_ms: float
+    plain_ms: float
+    apart: float  # norm of the difference over the norm
+
+    def __str__(self) -> str:
+        return f"{self.name:28} {self.fused_ms:8.2f} ms fused, {self.plain_ms:8.2f} plain, apart {self.apart:.1e}"
+
+
+def pieces(device: torch.device, *, tiny: bool) -> Iterator[Piece]:
+    height, width, wide = (16, 24, 16) if tiny else (1088, 1920, 128)
+    for entry, outputs in ((3, wide), (wide, 3)):
+        yield _convolution(entry, outputs, height, width, device)
+    frames = clip(5 if tiny else 21, height - 8, width, device, torch.float32)
+    source = frames.flip(0)
+    yield _piece(f"lab, {len(frames)} frames", *(lambda: correct("lab", frames, source),) * 2, device)
+    ranks = torch.randint(-(2**31), 2**31 - 1, (frames[:, 0].numel(),), device=device, dtype=torch.int32)
+    yield _piece("one of its six sorts", *(lambda: torch.sort(ranks, stable=True).values,) * 2, device)
+
+
+def _convolution(entry: int, outputs: int, height: int, width: int, device: torch.device) -> Piece:
+    dtype, generator = computing_type(device), torch.Generator(device).manual_seed(0)
+    x = torch.randn(1, entry, 10, height, width, device=device, generator=generator).to(dtype)
+    weight = torch.randn(outputs, entry, 3, 3, 3, device=device, generator=generator) * (27 * entry) ** -0.5
+    x, weight = (part.to(dtype).contiguous(memory_format=torch.channels_last_3d) for part in (x, weight))
+    bias = torch.randn(outputs, device=device, generator=generator).to(dtype)
+    return _piece(f"8 frames of {entry} to {outputs}", lambda: few_channels.convolved(x, weight, bias),
+                  lambda: F.conv3d(x, weight, bias, padding=(0, 1, 1)), device)  # fmt: skip
+
+
+def _piece(name: str, fast: Callable[[], Tensor], plain: Callable[[], Tensor], device: torch.device) -> Piece:
+    with torch.inference_mode():
+        before = switch.use("fused" if device.type == "cuda" else "plain")
+        try:
+            made, fused_ms = fast(), timed(fast, device, ROUNDS).seconds * 1e3
+            switch.use("plain")
+            wanted, plain_ms = plain(), timed(plain, device, ROUNDS).seconds * 1e3
+        finally:
+            switch.use(before)
+        apart = ((made.double() - wanted.double()).norm() / wanted.double().norm()).item()
+    return Piece(name, fused_ms, plain_ms, apart)
