@@ -1,9 +1,10 @@
 """Measures SeedVR2 and FlashVSR's attention on a GPU, and does not time what `check` found to compute something else.
 
-    python -m tests.bench.gpu [--parts check,phases,clip,...] [--modes plain,fused,fp8] [--model 3b|7b]
+    python -m tests.bench.gpu [--parts check,phases,clip,...] [--modes plain,fused,fp8] [--model 3b,7b]
                               [--windows 5,21,81] [--sizes 1080,2160] [--reference CHECKOUT] [--out FOLDER] [--tiny]
 
-Each part fits into ten minutes of one H100. Full figures go to FOLDER/gpu.json, a short table is printed last.
+Each part fits into ten minutes of one H100. Full figures go to FOLDER/gpu.json (of several models: FOLDER/3b.json …), a
+short table is printed last.
 `--tiny` runs everything with tiny networks, also on a CPU: to see that it runs, not how fast.
 """
 
@@ -36,12 +37,12 @@ GIB = 2**30
 class Bench:
     """What is asked for, and what came of it."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, options: argparse.Namespace, model: str) -> None:
+        self.options, self.model = options, model
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.results: dict[str, Any] = {"device": _name(self.device), "torch": torch.__version__}
-        self.lines: list[str] = [f"{_name(self.device)}, torch {torch.__version__}, {options.model} random weights"]
-        self.modes: list[switch.Mode] = options.modes
+        self.results: dict[str, Any] = {"device": _name(self.device), "torch": torch.__version__, "model": model}
+        self.lines: list[str] = [f"{_name(self.device)}, torch {torch.__version__}, {model} random weights"]
+        self.modes: list[switch.Mode] = list(options.modes)
         self.limits: Ceilings | None = None
         self.refused: set[str] = set()  # what computes something else, and so is not timed
 
@@ -71,7 +72,7 @@ class Bench:
     def check(self) -> None:
         window = Window(5, 64, 96) if self.options.tiny else Window(5, 320, 576)
         for mode in self.modes:
-            for check in checked(self.options.model, mode, self.device, window, tiny=self.options.tiny):
+            for check in checked(self.model, mode, self.device, window, tiny=self.options.tiny):
                 self.results.setdefault("check", []).append({"mode": mode, **asdict(check)})
                 self.say(f"check {mode:6}{check.phase:12} {check.mode_db:6.1f} dB to float32, plain bf16 "
                          f"{check.plain_db:6.1f}{'' if check.good else '  WRONG'}")  # fmt: skip
@@ -99,7 +100,7 @@ class Bench:
             self._phases(Window(5, *_size(short, self.options.tiny)), 1)
 
     def clip(self) -> None:
-        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         height, width = (64, 96) if self.options.tiny else (1080, 1920)
         window = 5 if self.options.tiny else 21
         for mode in self.modes:
@@ -115,7 +116,7 @@ class Bench:
     def slices(self) -> None:
         """The autoencoder's time and memory by the frames it takes together; nothing else on the device."""
         window = Window(5, 64, 96) if self.options.tiny else Window(21, padded(1080), 1920)
-        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         weights = {"encode": parts.vae.encoder, "decode": parts.vae.decoder}
         for network in (parts.dit, *weights.values()):
             network.to("cpu")
@@ -131,7 +132,7 @@ class Bench:
                 network.to("cpu")
 
     def likeness(self) -> None:
-        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         size = clips.Passage(5, 5, 64, 96, 4) if self.options.tiny else clips.Passage(21, 21, 1080, 1920, 8)
         fast = [mode for mode in self.modes if mode != "plain"]
         for mode, decibels in clips.likeness(parts, fast, size, self.device).items():
@@ -145,7 +146,7 @@ class Bench:
 
     def compare(self) -> None:
         frames = 5 if self.options.tiny else 45
-        theirs = reference.run(self.options.reference, frames, 21, self.options.tiny, self.device)
+        theirs = reference.run(self.options.reference, self.model, frames, 21, self.options.tiny, self.device)
         self.results["reference"] = theirs
         self.say(f"reference: {theirs['frames_per_s']:.2f} frames/s, peak {theirs['peak_bytes'] / GIB:.1f} GiB")
         for row in self.results.get("clip", []):
@@ -153,8 +154,8 @@ class Bench:
             self.say(f"ratio {row['mode']:6}{row['stream']:6} {rate / theirs['frames_per_s']:.2f} x the reference")
 
     def _phases(self, window: Window, rounds: int) -> None:
-        published = counted(self.options.model, window, tiny=self.options.tiny, merged=False)
-        parts = make(self.options.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        published = counted(self.model, window, tiny=self.options.tiny, merged=False)
+        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         label = f"{window.frames}x{window.height}x{window.width}"
         for mode in self.modes:
             times = self._fitting(parts, window, mode, rounds)
@@ -187,7 +188,8 @@ class Bench:
 
     def _write(self) -> None:
         self.options.out.mkdir(parents=True, exist_ok=True)
-        (self.options.out / "gpu.json").write_text(json.dumps(self.results, indent=1))
+        name = "gpu" if len(self.options.model) == 1 else self.model
+        (self.options.out / f"{name}.json").write_text(json.dumps(self.results, indent=1))
 
 
 def _name(device: torch.device) -> str:
@@ -216,7 +218,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu")
     parser.add_argument("--parts", type=_among(PARTS), default=list(PARTS), help=",".join(PARTS))
     parser.add_argument("--modes", type=_among(get_args(switch.Mode)), default=["plain", "fused", "fp8"])
-    parser.add_argument("--model", choices=("3b", "7b"), default="3b")
+    parser.add_argument("--model", type=lambda text: _among(("3b", "7b"))(text.lower()), default=["3b"],
+                        help="3b,7b: all parts with one, then with the other")  # fmt: skip
     parser.add_argument("--windows", type=_numbers, default=[5, 21, 45, 81], help="frames, at 1080p")
     parser.add_argument("--sizes", type=_numbers, default=[480, 720, 2160], help="short sides, of windows of 5")
     parser.add_argument("--slices", type=_numbers, default=[8, 4, 2, 1],
@@ -231,7 +234,7 @@ def main() -> int:
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.tiny:
         sys.exit("no GPU here: --tiny shows that the bench runs")
-    return Bench(options).run()
+    return max(Bench(options, model).run() for model in options.model)
 
 
 if __name__ == "__main__":

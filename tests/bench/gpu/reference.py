@@ -1,6 +1,6 @@
 """The reference implementation, in a process of its own, with random weights: a checkout given by its path.
 
-    python tests/bench/gpu/reference.py CHECKOUT FRAMES BATCH [tiny]
+    python tests/bench/gpu/reference.py CHECKOUT MODEL FRAMES BATCH [tiny]
 
 What is run is its own four phases (numz/ComfyUI-SeedVR2_VideoUpscaler 4490bd1). Changed are two things: weights are
 made, not loaded, and the models stay on the device between two runs, so that what is timed is never slower than a real
@@ -22,9 +22,9 @@ LIMIT_S = 500
 FACTS = "facts: "  # what the line with the answer begins with
 
 
-def run(checkout: Path, frames: int, batch: int, tiny: bool, device: torch.device) -> dict[str, Any]:
-    """960 x 540 to 1080p. Raises RuntimeError with the end of its output if it fails."""
-    command = [sys.executable, __file__, str(checkout), str(frames), str(batch), *(["tiny"] if tiny else [])]
+def run(checkout: Path, model: str, frames: int, batch: int, tiny: bool, device: torch.device) -> dict[str, Any]:
+    """model: 3b or 7b. 960 x 540 to 1080p. Raises RuntimeError with the end of its output if it fails."""
+    command = [sys.executable, __file__, str(checkout), model, str(frames), str(batch), *(["tiny"] if tiny else [])]
     if device.type == "cuda":
         torch.cuda.empty_cache()
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=checkout)
@@ -35,7 +35,7 @@ def run(checkout: Path, frames: int, batch: int, tiny: bool, device: torch.devic
     return facts
 
 
-def main(checkout: Path, frames: int, batch: int, tiny: bool) -> None:
+def main(checkout: Path, model: str, frames: int, batch: int, tiny: bool) -> None:
     sys.path[0] = str(checkout)  # instead of this folder
     from src.core import generation_phases as phases
     from src.core import generation_utils as utils
@@ -60,8 +60,8 @@ def main(checkout: Path, frames: int, batch: int, tiny: bool) -> None:
     name = "cuda:0" if torch.cuda.is_available() else "cpu"
     context = utils.setup_generation_context(dit_device=name, vae_device=name, tensor_offload_device="cpu", debug=debug)
     runner, cache = utils.prepare_runner(
-        dit_model="seedvr2_ema_3b_fp16.safetensors", vae_model="ema_vae_fp16.safetensors", model_dir=str(checkout),
-        debug=debug, ctx=context,
+        dit_model=f"seedvr2_ema_{model}_fp16.safetensors", vae_model="ema_vae_fp16.safetensors",
+        model_dir=str(checkout), debug=debug, ctx=context,
     )  # fmt: skip
     height, width, target = (32, 48, 64) if tiny else (540, 960, 1080)
     images = torch.rand(frames, height, width, 3).half()
@@ -112,8 +112,12 @@ def _shrink(model_configuration: Any) -> None:
         config = load(path)
         if "dit" in config:
             model = config.dit.model
-            model.vid_dim, model.heads, model.head_dim, model.rope_dim = 64, 2, 32, 32
-            model.num_layers, model.mm_layers = 2, 1
+            model.vid_dim, model.heads, model.head_dim = 64, 2, 32
+            if "rope_dim" in model:
+                model.rope_dim = 32
+            model.num_layers = 2
+            if "mm_layers" in model:  # the 3B's
+                model.mm_layers = 1
         else:
             config.block_out_channels, config.norm_num_groups = [8, 16, 24, 24], 4
         return config
@@ -122,4 +126,4 @@ def _shrink(model_configuration: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), len(sys.argv) > 4)
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), len(sys.argv) > 5)

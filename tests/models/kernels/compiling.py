@@ -29,6 +29,7 @@ from upres.models.kernels.fused import (
     few_channels,
     frame_convolution,
     frame_norm,
+    halving,
     heads,
     rows,
     softmax,
@@ -152,6 +153,12 @@ def _few_channels() -> Iterator[tuple[str, Case]]:
     yield "few channels out", Case(few_channels._left, {"x": "bf16", "weight": "bf16", "planes": "fp32"},
                                    {"C": 128, "WIDE": few_channels.WIDE, "USED": 27, "BM": few_channels.PIXELS}, 4,
                                    odd=("entries", "size"))  # fmt: skip
+
+
+    tile = halving.SQUARE
+    yield "halved", Case(halving._halved, pointers, {"C": 128, "N": 128, "BIASED": True, "BM": tile.pixels,
+                         "BN": tile.outputs, "BK": tile.inputs}, tile.warps, tile.stages,
+                         odd=("pixels", "height", "width"))  # fmt: skip
 
 
 def _lab() -> Iterator[tuple[str, Case]]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upres.models.kernels import few_channels
+from upres.models.kernels import few_channels, halving
 from upres.models.kernels.convolution import convolved, packed, takes
 from upres.models.kernels.switch import fp8, fused
 from upres.models.seedvr2.config import TIME_SCALE
@@ -67,6 +67,7 @@ class CausalConv3d(nn.Conv3d):
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
         self.border = border
+        self._halves = kernel[0] == 1 and stride == (1, 2, 2) and (padding, border) == (0, 1)
 
     def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
@@ -78,6 +79,8 @@ class CausalConv3d(nn.Conv3d):
         # only a norm's values are of known size
         narrow = fill is not copied and fp8(x) and takes(self.weight, self.stride)
         dtype = torch.float8_e4m3fn if narrow else x.dtype
+        if fill is copied and self._halves and halving.takes(x, self.weight):
+            return halving.halved(x, self.weight, bias)
         if memory.rolling and self.lead == self.overlap > 0 and x.shape[2] > memory.slice_frames:
             return self._rolled(x, memory, fill, bias, dtype)
         return self._convolved(self._led(x, memory, fill, dtype), bias, x.dtype)
