@@ -28,7 +28,7 @@ def test_every_part_runs_tiny_and_writes_its_figures(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "gpu.json").read_text())
     assert {row["phase"] for row in figures["phases"]} == {"encode", "transformer", "decode", "colour"}
     assert all(row["good"] for row in figures["check"])
-    assert [row["frames"] for row in figures["clip"]] == [6, 6]
+    assert [row["frames"] for row in figures["clip"]] == [5, 5]
     assert "frames/s" in done.stdout.splitlines()[-1]
 
 

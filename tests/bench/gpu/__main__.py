@@ -105,13 +105,14 @@ class Bench:
         window = 5 if self.options.tiny else 21
         for mode in self.modes:
             for stream in self.options.streams:
-                result = clips.passed(parts, mode, stream, window, self.options.frames, height, width, self.device,
+                frames = clips.whole(self.options.frames, window, stream)
+                result = clips.passed(parts, mode, stream, window, frames, height, width, self.device,
                                       slice_frames=self.options.slices[0],
                                       watch=not self.options.unwatched)  # fmt: skip
                 self.results.setdefault("clip", []).append({"mode": mode, "stream": stream, **asdict(result)})
                 idle = "not watched" if result.idle is None else f"{100 * result.idle:.1f} %"
-                self.say(f"clip {mode:6}{stream:6} {result.frames / result.seconds:7.2f} frames/s, GPU idle {idle}, "
-                         f"peak {result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
+                self.say(f"clip {mode:6}{stream:6} {result.frames / result.seconds:7.2f} frames/s, {frames} frames, "
+                         f"GPU idle {idle}, peak {result.peak_bytes / GIB:.1f} GiB")  # fmt: skip
 
     def slices(self) -> None:
         """The autoencoder's time and memory by the frames it takes together; nothing else on the device."""

@@ -18,6 +18,8 @@ from tests.bench.gpu.networks import padded
 from tests.bench.gpu.timing import settle
 from upres.models.kernels import switch
 from upres.models.seedvr2.batches import BatchStream, Recipe
+from upres.models.seedvr2.config import TIME_SCALE
+from upres.models.seedvr2.latents import overlap
 from upres.models.seedvr2.noise import SeededNoise
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.shots import Shot
@@ -43,6 +45,15 @@ class Passed:
     seconds: float
     idle: float | None  # share of the time in which no kernel ran; None if it was not watched
     peak_bytes: int
+
+
+def whole(frames: int, window: int, stream: str) -> int:
+    """At most so many frames that no window is short: a long clip's rate is asked for, not what its end costs."""
+    if stream == "batch":
+        return max(window, frames - frames % window)
+    latents = (window - 1) // TIME_SCALE + 1
+    step = (latents - overlap(latents)) * TIME_SCALE
+    return max(window, frames - (frames - 1) % step)
 
 
 def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: int, height: int, width: int,

@@ -20,7 +20,7 @@ class LatentWindows:
 
     def __init__(self, parts: Parts, size: int, seed: int) -> None:
         self._parts, self._size, self._seed = parts, size, seed
-        self._overlap = max(1, size // 4) if size > 1 else 0
+        self._overlap = overlap(size)
         self._given: list[Tensor] = []  # 1 H W 16 each, from the next window's first on
         self._first = 0  # the number of that one in the shot
         self._noise: tuple[Tensor, Tensor] | None = None  # of the shot's first window
@@ -56,6 +56,11 @@ class LatentWindows:
         start, second = self._noise
         numbers = (torch.arange(len(latents), device=latents.device) + self._first) % len(start)
         return start[numbers], second[numbers]
+
+
+def overlap(size: int) -> int:
+    """Latents that a window of so many shares with the one before."""
+    return max(1, size // 4) if size > 1 else 0
 
 
 def fade(previous: Tensor, current: Tensor) -> Tensor:
