@@ -138,7 +138,7 @@ class Bench:
         fast = [mode for mode in self.modes if mode != "plain"]
         for mode, decibels in clips.likeness(parts, fast, size, self.device).items():
             self.results.setdefault("likeness", []).append({"mode": mode, "db": decibels})
-            self.say(f"likeness {mode:6} {decibels:.1f} dB to plain, end to end, of 8-bit pixels")
+            self.say(f"likeness {mode:24} {decibels:.1f} dB to plain, end to end, of 8-bit pixels")
 
     def sparse(self) -> None:
         for row in attention.measured(self.device) if "sparse" not in self.refused else ():

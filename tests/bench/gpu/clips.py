@@ -21,8 +21,10 @@ from upres.models.seedvr2.batches import BatchStream, Recipe
 from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.latents import overlap
 from upres.models.seedvr2.noise import SeededNoise
+from upres.models.seedvr2.norm import FrameNorm
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.shots import Shot
+from upres.models.seedvr2.tiles import Tiling
 from upres.restore.color import correct
 from upres.restore.tensors import to_model
 from upres.restore.transfers import Leaving, Transfers
@@ -121,17 +123,64 @@ def _through(parts: Parts, stream: str, size: Passage, device: torch.device) -> 
         yield leaving.popleft().numpy()
 
 
+NUDGE = 1.01  # times a norm's eps of 1e-6: moves a float32 statistic by its last bit, if at all
+ALONE = ("encode", "transformer", "decode")
+
+
+@dataclass(frozen=True)
+class InTurn(Parts):
+    """Each part in a mode of its own."""
+
+    encoding: switch.Mode = "plain"
+    transforming: switch.Mode = "plain"
+    decoding: switch.Mode = "plain"
+
+    def encode(self, video: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
+        switch.use(self.encoding)
+        return Parts.encode(self, video, tiling, slice_frames)
+
+    def restore_latents(self, latents: Tensor, noise: tuple[Tensor, Tensor], noise_scale: float = 0.0) -> Tensor:
+        switch.use(self.transforming)
+        return Parts.restore_latents(self, latents, noise, noise_scale)
+
+    def decode(self, latents: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
+        switch.use(self.decoding)
+        frames = Parts.decode(self, latents, tiling, slice_frames)
+        switch.use("plain")  # for the colours
+        return frames
+
+
 def likeness(parts: Parts, modes: list[switch.Mode], size: Passage, device: torch.device) -> dict[str, float]:
-    """PSNR of each mode's bytes against the plain mode's, dB, the peak being 255."""
-    made: dict[str, np.ndarray] = {}
-    for mode in ("plain", *modes):
+    """PSNR against the plain mode's bytes, dB, the peak being 255: each mode's; each part's alone in the first of these
+    modes; and the plain mode's own after a nudge that is less than another order of sums. What a nudge does to random
+    weights no twin can undercut."""
+
+    def bytes_of(given: Parts, mode: switch.Mode = "plain") -> np.ndarray:
         before = switch.use(mode)
         try:
-            made[mode] = np.concatenate(list(_through(parts, "batch", size, device)))
+            return np.concatenate(list(_through(given, "batch", size, device)))
         finally:
             switch.use(before)
-    errors = {mode: float(np.mean((made[mode].astype(np.float32) - made["plain"]) ** 2)) for mode in modes}
-    return {mode: 10 * math.log10(255**2 / error) if error else math.inf for mode, error in errors.items()}
+
+    plain = bytes_of(parts)
+    decibels = {mode: _psnr(bytes_of(parts, mode), plain) for mode in modes}
+    own = parts.dit, parts.vae, parts.text, parts.dtype
+    for part in ALONE if modes else ():
+        turns = [modes[0] if part == name else "plain" for name in ALONE]
+        decibels[f"{modes[0]} {part} alone"] = _psnr(bytes_of(InTurn(*own, *turns)), plain)
+    for part, network in (("encoder", parts.vae.encoder), ("decoder", parts.vae.decoder)):
+        norms = [module for module in network.modules() if isinstance(module, FrameNorm)]
+        for norm in norms:
+            norm.eps *= NUDGE
+        decibels[f"plain, {part} nudged"] = _psnr(bytes_of(parts), plain)
+        for norm in norms:
+            norm.eps /= NUDGE
+    return decibels
+
+
+def _psnr(made: np.ndarray, wanted: np.ndarray) -> float:
+    error = float(np.mean((made.astype(np.float32) - wanted) ** 2))
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def idle_share(events: list[FunctionEvent]) -> float:

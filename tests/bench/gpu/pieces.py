@@ -32,7 +32,8 @@ def pieces(device: torch.device, *, tiny: bool) -> Iterator[Piece]:
     height, width, wide = (16, 24, 16) if tiny else (1088, 1920, 128)
     for entry, outputs in ((3, wide), (wide, 3)):
         yield _convolution(entry, outputs, height, width, device)
-    yield _halving(wide, height, width, device)
+    for level, taps in enumerate((1, 3, 3)):
+        yield _halving(min(wide << level, 512), height >> level, width >> level, taps, device)
     frames = clip(5 if tiny else 21, height - 8, width, device, torch.float32)
     source = frames.flip(0)
     yield _piece(f"lab, {len(frames)} frames", *(lambda: correct("lab", frames, source),) * 2, device)
@@ -50,20 +51,21 @@ def _convolution(entry: int, outputs: int, height: int, width: int, device: torc
                   lambda: F.conv3d(x, weight, bias, padding=(0, 1, 1)), device)  # fmt: skip
 
 
-def _halving(channels: int, height: int, width: int, device: torch.device) -> Piece:
-    dtype, generator = computing_type(device), torch.Generator(device).manual_seed(0)
-    x = torch.randn(1, channels, 8, height, width, device=device, generator=generator).to(dtype)
-    weight = torch.randn(channels, channels, 1, 3, 3, device=device, generator=generator) * (9 * channels) ** -0.5
+def _halving(channels: int, height: int, width: int, taps: int, device: torch.device) -> Piece:
+    dtype, generator, step = computing_type(device), torch.Generator(device).manual_seed(0), min(2, taps)
+    shape = channels, channels, taps, 3, 3
+    x = torch.randn(1, channels, 9, height, width, device=device, generator=generator).to(dtype)
+    weight = torch.randn(shape, device=device, generator=generator) * (9 * taps * channels) ** -0.5
     x, weight = (part.to(dtype).contiguous(memory_format=torch.channels_last_3d) for part in (x, weight))
     bias = torch.randn(channels, device=device, generator=generator).to(dtype)
-    room = torch.zeros(1, channels, 8, height + 1, width + 1, device=device, dtype=dtype)
+    room = torch.zeros(1, channels, 9, height + 1, width + 1, device=device, dtype=dtype)
     room = room.contiguous(memory_format=torch.channels_last_3d)
 
     def copied_first() -> torch.Tensor:
         room[..., :height, :width] = x
-        return F.conv3d(room, weight, bias, stride=(1, 2, 2))
+        return F.conv3d(room, weight, bias, stride=(step, 2, 2))
 
-    return _piece(f"8 frames of {channels} halved", lambda: halving.halved(x, weight, bias), copied_first, device)
+    return _piece(f"9 frames of {channels} halved", lambda: halving.halved(x, weight, bias, step), copied_first, device)
 
 
 def _piece(name: str, fast: Callable[[], Tensor], plain: Callable[[], Tensor], device: torch.device) -> Piece:

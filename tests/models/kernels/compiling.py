@@ -156,9 +156,11 @@ def _few_channels() -> Iterator[tuple[str, Case]]:
 
 
     tile = halving.SQUARE
-    yield "halved", Case(halving._halved, pointers, {"C": 128, "N": 128, "BIASED": True, "BM": tile.pixels,
-                         "BN": tile.outputs, "BK": tile.inputs}, tile.warps, tile.stages,
-                         odd=("pixels", "height", "width"))  # fmt: skip
+    for c, taps in ((128, 1), (512, 3)):
+        constants = {"C": c, "N": c, "KT": taps, "STEP": min(2, taps), "BIASED": True, "BM": tile.pixels,
+                     "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
+        yield f"halved {c}", Case(halving._halved, pointers, constants, tile.warps, tile.stages,
+                                  odd=("pixels", "height", "width"))  # fmt: skip
 
 
 def _lab() -> Iterator[tuple[str, Case]]:

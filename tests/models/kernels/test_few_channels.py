@@ -55,6 +55,11 @@ def test_all_others_are_left_to_pytorch(
     assert not takes(x, torch.zeros(shape), stride, padding)
 
 
+def test_frames_with_gaps_between_them_are_left_to_pytorch(fused: None) -> None:
+    x = last(drawn(1, 16, 8, 5, 6))[:, :, ::2]
+    assert not takes(x, torch.zeros(3, 16, 3, 3, 3), ONCE, 1)
+
+
 def test_the_plain_way_is_pytorchs_own() -> None:
     x, weight, bias = drawn(1, 3, 4, 5, 6), drawn(16, 3, 3, 3, 3, seed=1), drawn(16, seed=2)
     assert torch.equal(convolved(x, weight, bias), F.conv3d(x, weight, bias, padding=AROUND))

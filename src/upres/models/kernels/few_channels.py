@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from upres.models.kernels.frame_norm import channels_last
+from upres.models.kernels.frame_norm import dense_frames
 from upres.models.kernels.switch import fused
 
 FEW = 3
@@ -24,7 +24,7 @@ def takes(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: int) -> b
     many = max(weight.shape[:2])
     shape = min(weight.shape[:2]) == FEW and many >= LEAST and many & (many - 1) == 0
     ways = weight.shape[2:] == KERNEL and set(stride) == {1} and padding == 1
-    return shape and ways and exact and fused(x) and x.dtype == weight.dtype and channels_last(x)
+    return shape and ways and exact and fused(x) and x.dtype == weight.dtype and dense_frames(x)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,4 +34,5 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     from upres.models.kernels.fused import few_channels as kernels
 
     run = kernels.entered if weight.shape[1] == FEW else kernels.left
-    return torch.cat([run(clip[None], weight, bias) for clip in x]) if len(x) > 1 else run(x, weight, bias)
+    made = [run(clip[None], weight, bias) for clip in x]
+    return made[0] if len(made) == 1 else torch.cat(made)

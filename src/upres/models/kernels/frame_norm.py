@@ -73,6 +73,11 @@ def channels_last(x: Tensor) -> bool:
     return channel == 1 and column == x.shape[1] and row == column * x.shape[4]
 
 
+def dense_frames(x: Tensor) -> bool:
+    """Whether, besides, frames follow each other without gaps."""
+    return channels_last(x) and (x.shape[2] == 1 or x.stride(2) == x.shape[3] * x.stride(3))
+
+
 def by_sums(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, out: Tensor, *, silu: bool = False,
             before: Tensor | None = None) -> Tensor:  # fmt: skip
     """Group norm of each frame of B C T H W in a few passes over memory, statistics in float32, rounded once.

@@ -67,7 +67,7 @@ class CausalConv3d(nn.Conv3d):
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
         self.border = border
-        self._halves = kernel[0] == 1 and stride == (1, 2, 2) and (padding, border) == (0, 1)
+        self._halves = kernel[1:] == (3, 3) and stride[1:] == (2, 2) and (padding, border) == (0, 1)
 
     def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
@@ -79,11 +79,12 @@ class CausalConv3d(nn.Conv3d):
         # only a norm's values are of known size
         narrow = fill is not copied and fp8(x) and takes(self.weight, self.stride)
         dtype = torch.float8_e4m3fn if narrow else x.dtype
-        if fill is copied and self._halves and halving.takes(x, self.weight):
-            return halving.halved(x, self.weight, bias)
+        if self._halves and fill is copied and halving.takes(x, self.weight):
+            room = x if self.lead == 0 else self._led(x, memory, fill, dtype, 0)
+            return halving.halved(room, self.weight, bias, self.stride[0])
         if memory.rolling and self.lead == self.overlap > 0 and x.shape[2] > memory.slice_frames:
             return self._rolled(x, memory, fill, bias, dtype)
-        return self._convolved(self._led(x, memory, fill, dtype), bias, x.dtype)
+        return self._convolved(self._led(x, memory, fill, dtype, self.border), bias, x.dtype)
 
     def _convolved(self, room: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         if room.dtype == torch.float8_e4m3fn:
@@ -92,14 +93,14 @@ class CausalConv3d(nn.Conv3d):
             return few_channels.convolved(room, self.weight, bias)
         return F.conv3d(room, self.weight, bias, self.stride, self.padding)
 
-    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype) -> Tensor:
+    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype, border: int) -> Tensor:
         batch, channels, frames, height, width = x.shape
         tail = memory.recall(self)
         before = self.lead if tail is None else self.overlap
-        room = empty((batch, channels, before + frames, height + self.border, width + self.border), x, dtype)
+        room = empty((batch, channels, before + frames, height + border, width + border), x, dtype)
         fresh = room[:, :, before:]
         fill(x, fresh[..., :height, :width])
-        if self.border:
+        if border:
             fresh[..., height:, :] = 0
             fresh[..., width:] = 0
         if before:

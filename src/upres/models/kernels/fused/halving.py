@@ -14,9 +14,10 @@ SQUARE = Tile(128, 128, 64, 8, 3)
 
 
 @triton.jit
-def _halved(x, weight, bias, out, pixels, height, width, C: tl.constexpr, N: tl.constexpr, BIASED: tl.constexpr,
-            BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
-    """x: frames, height, width, C; weight: N 9 C; pixels, height and width: of `out`."""
+def _halved(x, weight, bias, out, pixels, height, width, C: tl.constexpr, N: tl.constexpr, KT: tl.constexpr,
+            STEP: tl.constexpr, BIASED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+            BK: tl.constexpr):  # fmt: skip
+    """x: frames, height, width, C; weight: N KT 9 C; pixels, height and width: of `out`; STEP: frames to the next."""
     tiles: tl.constexpr = N // BN
     chunks: tl.constexpr = C // BK
     program = tl.program_id(0)
@@ -27,15 +28,17 @@ def _halved(x, weight, bias, out, pixels, height, width, C: tl.constexpr, N: tl.
     h = (pixel // width % height).to(tl.int32)
     inside = pixel < pixels
     line = 2 * width
-    corner = (pixel // width * 2 * line + 2 * w) * C  # frames are whole numbers of lines
+    size = line * (2 * height)
+    corner = (pixel // width // height * STEP * size + 2 * h * line + 2 * w) * C
     a = x + corner[:, None] + k[None, :]
-    b = weight + n[None, :] * (9 * C) + k[:, None]
+    b = weight + n[None, :] * (KT * 9 * C) + k[:, None]
     sums = tl.zeros((BM, BN), tl.float32)
-    for step in range(9 * chunks):
+    for step in range(KT * 9 * chunks):
         tap, chunk = step // chunks, step % chunks
-        dy, dx = tap // 3, tap % 3
+        dy, dx = tap // 3 % 3, tap % 3
         seen = inside & (2 * h + dy < 2 * height) & (2 * w + dx < line)
-        tile = tl.load(a + ((dy * line + dx) * C + chunk * BK), mask=seen[:, None], other=0.0)
+        there = (tap // 9 * size + dy * line + dx).to(tl.int64) * C + chunk * BK
+        tile = tl.load(a + there, mask=seen[:, None], other=0.0)
         sums = tl.dot(tile, tl.load(b + step * BK), sums)
     if BIASED:  # as libraries do it: added to what is rounded
         sums = sums.to(out.dtype.element_ty).to(tl.float32) + tl.load(bias + n).to(tl.float32)[None, :]
@@ -43,10 +46,11 @@ def _halved(x, weight, bias, out, pixels, height, width, C: tl.constexpr, N: tl.
 
 
 @launched
-def halved(x: Tensor, weight: Tensor, bias: Tensor | None, tile: Tile | None = None) -> Tensor:
-    """1 C T H W -> 1 N T H/2 W/2, channels last."""
-    _, channels, frames, height, width = x.shape
-    outputs, height, width = len(weight), height // 2, width // 2
+def halved(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, tile: Tile | None = None) -> Tensor:
+    """1 C T H W -> 1 N T' H/2 W/2, channels last."""
+    _, channels, entries, height, width = x.shape
+    outputs, height, width, taps = len(weight), height // 2, width // 2, weight.shape[2]
+    frames = (entries - taps) // step + 1
     rows = weight.permute(0, 2, 3, 4, 1).contiguous()
     out = torch.empty((1, outputs, frames, height, width), dtype=x.dtype, device=x.device,
                       memory_format=torch.channels_last_3d)  # fmt: skip
@@ -54,7 +58,8 @@ def halved(x: Tensor, weight: Tensor, bias: Tensor | None, tile: Tile | None = N
     pixels = frames * height * width
     _halved[(triton.cdiv(pixels, t.pixels) * (outputs // t.outputs),)](
         x, rows, rows if bias is None else bias, out, pixels, height, width, C=channels, N=outputs,
-        BIASED=bias is not None, BM=t.pixels, BN=t.outputs, BK=t.inputs, num_warps=t.warps, num_stages=t.stages,
+        KT=taps, STEP=step, BIASED=bias is not None, BM=t.pixels, BN=t.outputs, BK=t.inputs, num_warps=t.warps,
+        num_stages=t.stages,
     )  # fmt: skip
     return out
 
