@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.bench.gpu.networks import clip, computing_type
 from tests.bench.gpu.timing import timed
-from upres.models.kernels import few_channels, halving, switch
+from upres.models.kernels import few_channels, frame_norm, halving, switch
 from upres.restore.color import correct
 
 ROUNDS = 20  # of which the clock sees one by one
@@ -34,6 +34,7 @@ def pieces(device: torch.device, *, tiny: bool) -> Iterator[Piece]:
         yield _convolution(entry, outputs, height, width, device)
     for level, taps in enumerate((1, 3, 3)):
         yield _halving(min(wide << level, 512), height >> level, width >> level, taps, device)
+    yield _sum_and_norm(wide, height, width, device)
     frames = clip(5 if tiny else 21, height - 8, width, device, torch.float32)
     source = frames.flip(0)
     yield _piece(f"lab, {len(frames)} frames", *(lambda: correct("lab", frames, source),) * 2, device)
@@ -68,14 +69,40 @@ def _halving(channels: int, height: int, width: int, taps: int, device: torch.de
     return _piece(f"9 frames of {channels} halved", lambda: halving.halved(x, weight, bias, step), copied_first, device)
 
 
-def _piece(name: str, fast: Callable[[], Tensor], plain: Callable[[], Tensor], device: torch.device) -> Piece:
+def _sum_and_norm(channels: int, height: int, width: int, device: torch.device) -> Piece:
+    """Not against the twin: against the same kernels without the sums that the first one leaves."""
+    dtype, generator = computing_type(device), torch.Generator(device).manual_seed(0)
+    h, x = (torch.randn(1, channels, 8, height, width, device=device, generator=generator).to(dtype)
+            .contiguous(memory_format=torch.channels_last_3d) for _ in range(2))  # fmt: skip
+    weight, bias = torch.ones(channels, device=device, dtype=dtype), torch.zeros(channels, device=device, dtype=dtype)
+    added = _timed(lambda: frame_norm.total(h, x, bias), device)[0]
+
+    def normed(summed: Tensor) -> Tensor:
+        return frame_norm.frame_norm(summed, 4, weight, bias, 1e-6, silu=True)
+
+    kept, alike = _timed(lambda: normed(added), device), added.view_as(added)
+    anew, summing = _timed(lambda: normed(alike), device), _timed(lambda: frame_norm.total(h, x, bias), device)
+    return Piece(f"8 frames: summed {summing[1]:.2f} ms, normed", kept[1], anew[1], _apart(kept[0], anew[0]))
+
+
+def _timed(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
+    """Fused, on a GPU; its result, and ms."""
     with torch.inference_mode():
         before = switch.use("fused" if device.type == "cuda" else "plain")
         try:
-            made, fused_ms = fast(), timed(fast, device, ROUNDS).seconds * 1e3
-            switch.use("plain")
-            wanted, plain_ms = plain(), timed(plain, device, ROUNDS).seconds * 1e3
+            return run(), timed(run, device, ROUNDS).seconds * 1e3
         finally:
             switch.use(before)
-        apart = ((made.double() - wanted.double()).norm() / wanted.double().norm()).item()
-    return Piece(name, fused_ms, plain_ms, apart)
+
+
+def _apart(made: Tensor, wanted: Tensor) -> float:
+    return ((made.double() - wanted.double()).norm() / wanted.double().norm()).item()
+
+
+def _piece(name: str, fast: Callable[[], Tensor], plain: Callable[[], Tensor], device: torch.device) -> Piece:
+    made, fused_ms = _timed(fast, device)
+    before = switch.use("plain")
+    with torch.inference_mode():
+        wanted, plain_ms = plain(), timed(plain, device, ROUNDS).seconds * 1e3
+    switch.use(before)
+    return Piece(name, fused_ms, plain_ms, _apart(made, wanted))

@@ -93,10 +93,12 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
     for c in (128, 256, 512):
         tile = {"C": c, "BC": c, "BR": frame_norm.TILE // c}
         yield f"sums {c}", Case(frame_norm._sums, {"x": "bf16", "partial": "fp32"}, tile, 8, longs=strides)
-        yield f"affine {c}", Case(frame_norm._affine, {"x": "bf16", "partial": "fp32", "weight": "bf16", "bias": "bf16",
-                                  "before": "bf16", "affine": "fp32"}, {"C": c, "SIZE": c // 32, "BS": c // 32,
+        pointers = dict.fromkeys(("pivots", "weight", "bias", "before"), "bf16")
+        pointers |= {"partial": "fp32", "affine": "fp32"}
+        yield f"affine {c}", Case(frame_norm._affine, pointers, {"C": c, "SIZE": c // 32, "BS": c // 32,
                                   "BB": 64, "BEFORE": True}, 4, longs=strides)  # fmt: skip
-        yield f"total {c}", Case(frame_norm._total, {"h": "bf16", "x": "bf16", "bias": "bf16"}, tile, 8)
+        yield f"total {c}", Case(frame_norm._total, {"h": "bf16", "x": "bf16", "bias": "bf16", "partial": "fp32",
+                                 "pivots": "fp32"}, {**tile, "BR": frame_norm.HALF_TILE // c}, 8)  # fmt: skip
         for out in ("bf16", "fp8") if capability >= 89 else ("bf16",):
             yield f"apply {c} {out}", Case(frame_norm._apply, {"x": "bf16", "affine": "fp32", "out": out},
                                            {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip

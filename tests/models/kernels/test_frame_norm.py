@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from upres.models.kernels import switch
-from upres.models.kernels.frame_norm import by_sums, frame_norm, total
+from upres.models.kernels.frame_norm import _sums, by_sums, frame_norm, total
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
 
@@ -93,6 +93,18 @@ def test_a_gpus_twin_is_the_group_norm_of_each_frame_too(dtype: torch.dtype, sil
     made = by_sums(x, 4, weight, bias, 1e-6, torch.empty_like(x), silu=silu, before=given)
     wanted = exact(x, 4, weight, bias, given, silu)
     torch.testing.assert_close(made.double(), wanted, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 3, 5, 7), (2, 24, 2, 23, 17)])
+def test_a_norm_behind_a_sum_takes_what_was_summed_on_the_way(fused: None, shape: tuple[int, ...]) -> None:
+    h, x = picture(shape, torch.float32, mean=60), picture(shape, torch.float32, mean=-20)
+    weight, bias, more = torch.randn(3, shape[1], generator=torch.Generator().manual_seed(9))
+    made = total(h, x, bias)
+    fast = frame_norm(made, 4, weight, bias, 1e-6, silu=True, before=more)
+    wanted = exact(made, 4, weight, bias, more, True)
+    torch.testing.assert_close(fast.double(), wanted, atol=2e-4, rtol=2e-4)
+    _sums[made].partial[:, :, 0] += 1  # if they were not what it reads, nothing would change
+    assert not torch.allclose(frame_norm(made, 4, weight, bias, 1e-6, silu=True, before=more), fast)
 
 
 def test_twins_round_where_kernels_round(fused: None) -> None:

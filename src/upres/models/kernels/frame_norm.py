@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from upres.models.kernels.convolution import FACTOR
 from upres.models.kernels.fp8 import LARGEST
 from upres.models.kernels.switch import fused
+
+_sums = WeakTensorKeyDictionary()  # of what `total` made, as long as it is there
 
 
 def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, *, silu: bool = False,
@@ -28,7 +31,8 @@ def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     if fused(x) and channels_last(x) and channels_last(out):
         from upres.models.kernels.fused.frame_norm import frame_norm as kernel
 
-        kernel(x, groups, weight, bias, eps, silu, before, out, FACTOR)
+        known = _sums[x] if x in _sums else None  # noqa: SIM401, its get is untyped
+        kernel(x, groups, weight, bias, eps, silu, before, out, FACTOR, known)
         return out
     if out.dtype == torch.float8_e4m3fn:
         narrow = frame_norm(x, groups, weight, bias, eps, silu=silu, before=before)
@@ -52,12 +56,15 @@ def _by_frames(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float)
 
 
 def total(h: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    """h + x, and a value of each channel if there is one. May be written over h."""
+    """h + x, and a value of each channel if there is one. May be written over h; the result shall not be changed:
+    fused, it is summed on the way, for a norm that follows.
+    """
     dense = all(part.is_contiguous(memory_format=torch.channels_last_3d) for part in (h, x))
     if bias is not None and fused(h) and dense:
         from upres.models.kernels.fused.frame_norm import total as kernel
 
-        return kernel(h, x, bias)
+        _sums[h] = kernel(h, x, bias)
+        return h
     if bias is None:
         return h + x
     if h.dtype.itemsize == 4:
