@@ -41,7 +41,7 @@ def main() -> int:
 
 def _inspected(inspector: Suite, url: str) -> int:
     program = (inspector.folder / "node_modules" / ".bin" / "mcp-inspector").resolve()
-    command = [inspector.node, program, "--cli", url, "--method", "tools/list", "--strict"]
+    command: list[str | Path] = [inspector.node, program, "--cli", url, "--method", "tools/list", "--strict"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
                           env=with_node(inspector.node))  # fmt: skip
     print(f"inspector tools/list --strict: exit status {done.returncode}")
