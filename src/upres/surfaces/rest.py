@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -36,16 +35,7 @@ HEAR_ON_S = 2.0
 # The folders of an absolute path, in which blanks are rare; our own routes are no paths.
 _FOLDERS = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:)?(?!/(?:api|docs|mcp|sse)\b)"
                       r"(?:[/\\][^/\\\s'\":;,]+)+[/\\](?=[^/\\\s])")  # fmt: skip
-_SUBMITS = anyio.CapacityLimiter(4)
-Answer = TypeVar("Answer")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
-
-
-async def in_turn(call: Callable[[], Answer]) -> Answer:
-    """Runs a submit in a thread. A few at a time: each waits for a process that reads the file, and a hundred of them
-    would hold every thread that the other routes run in.
-    """
-    return await anyio.to_thread.run_sync(call, limiter=_SUBMITS)
 
 
 class Problem(BaseModel):

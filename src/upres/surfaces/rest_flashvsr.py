@@ -18,10 +18,11 @@ from fastapi.responses import FileResponse, Response
 from upres.engine import ALL_STATES, Engine
 from upres.errors import FileMissing, ModelUnavailable, TaskNotCompleted
 from upres.surfaces import rest_flashvsr_system
-from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get, in_turn
+from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get
 from upres.surfaces.rest_flashvsr_ids import as_id
 from upres.surfaces.rest_flashvsr_schema import ParameterSchema, limits, parameter_schema
 from upres.surfaces.rest_flashvsr_views import STATES, Status, TaskListResponse, TaskProgressResponse, TaskResponse
+from upres.surfaces.turns import in_turn
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import FLASHVSR_API, Task, TaskState, order
 
