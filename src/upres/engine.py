@@ -225,17 +225,19 @@ class LocalEngine:
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
-        task = self._store.get(task_id)
-        place = self._line.places().get(task_id) if not task.state.finished else None
-        return placed(task, place)
+        return self._in_line(self._store.get(task_id))
+
+    def _in_line(self, task: Task) -> Task:
+        return placed(task, self._line.places().get(task.id) if not task.state.finished else None)
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            task = self.status(task_id)
+            self.supervisor.ensure()
+            task = self._store.get(task_id)
             changed = seen is not None and (task.state, task.progress) != (seen.state, seen.progress)
             if task.state.finished or changed or (deadline is not None and time.monotonic() >= deadline):
-                return task
+                return self._in_line(task)
             time.sleep(POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic())))
 
     def cancel(self, task_id: str) -> Task:
@@ -275,9 +277,10 @@ class LocalEngine:
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        places, totals = self._line.places(), self._store.totals()
-        line = [placed(task, places.get(task.id)) for task in self._store.unfinished()]
-        times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
+        seen = self._store.overview(RECENT_TASKS)
+        places, totals = self._line.places(seen.line), seen.totals
+        line = [placed(task, places.get(task.id)) for task in seen.unfinished]
+        times = [task.result.process_time_s for task in seen.finished if task.result is not None]
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
             pending=tuple(task for task in line if task.state is TaskState.QUEUED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from upres.catalog import Catalog
 from upres.catalog.model import Model
@@ -32,6 +33,7 @@ def start_of(model: Model, loaded: str | None) -> float:
     return 0.0 if loaded == model.name else START_S + gigabytes(model.size) / LOAD_GB_PER_S
 
 
+@cache
 def gigabytes(size: str) -> float:
     """Of a size as the catalogue writes it: `16GB`, `0.3MB`."""
     return float(size[:-2]) / (1000 if size.endswith("MB") else 1)
@@ -45,11 +47,13 @@ class Line:
         self._store, self._workers, self._catalog = store, workers, catalog
         self._lanes, self._cores, self._loaded = lanes, cores, loaded
 
-    def places(self) -> dict[str, Place]:
-        """Of every unfinished task, by its id."""
+    def places(self, line: list[Waiting] | None = None) -> dict[str, Place]:
+        """Of every unfinished task, by its id; of those in `line`, where the caller has read it already."""
+        if line is None:
+            line = self._store.line()
         places: dict[str, Place] = {}
         rates: dict[tuple[str, Price], float] = {}
-        ahead_s, line = 0.0, self._store.line()
+        ahead_s = 0.0
         loaded = self._loaded() if line else None
         for position, waiting in enumerate(line, start=1):
             ahead_s += self._remaining_s(waiting, rates, loaded) / self._lanes

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import socket
-import sys
 from pathlib import Path
 from types import ModuleType
 

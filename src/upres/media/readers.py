@@ -87,8 +87,10 @@ class Readers:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(ACKNOWLEDGED_WITHIN_S)
         with theirs:
-            self._nursery = subprocess.Popen([sys.executable, "-P", str(NURSERY)], stdin=theirs, start_new_session=True,
-                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+            self._nursery = subprocess.Popen(
+                [sys.executable, "-P", str(NURSERY)], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
 
     def _forget(self) -> None:
         assert self._socket is not None and self._nursery is not None
@@ -98,7 +100,7 @@ class Readers:
 
 
 def _all_of(fd: int, deadline: float) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         part = os.read(fd, BLOCK_BYTES)
         if not part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import textwrap
@@ -24,6 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 from upres.engine import Engine
 from upres.errors import InvalidParameter, UpresError
 from upres.settings import Settings
+from upres.surfaces.turns import looking
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
                ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
@@ -205,11 +207,14 @@ async def json_object(request: Request) -> dict[str, object]:
 
 
 def get(router: APIRouter, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
-    """A GET route that answers HEAD too, as HTTP asks and `curl -I` expects."""
+    """A GET route that answers HEAD too, as HTTP asks and `curl -I` expects. One that is no coroutine only looks into
+    the store; what reads media is one.
+    """
 
     def register(endpoint: Endpoint) -> Endpoint:
-        router.get(path, **options)(endpoint)
-        router.head(path, **{**options, "include_in_schema": False})(endpoint)
+        answer = endpoint if inspect.iscoroutinefunction(endpoint) else looking(endpoint)
+        router.get(path, **options)(answer)
+        router.head(path, **{**options, "include_in_schema": False})(answer)
         return endpoint
 
     return register
