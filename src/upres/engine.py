@@ -38,7 +38,6 @@ from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskS
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
-RECENT_TASKS = 20
 PREVIEW_PRIORITY = 10  # somebody is looking at the screen
 ALL_STATES = tuple(TaskState)
 
@@ -169,7 +168,7 @@ class LocalEngine:
                       facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)
         self.supervisor.ensure(at_once=True)
-        return placed(task, self._line.places().get(task.id))  # queued, even if a worker has taken it since
+        return self._in_line(task)  # queued, even if a worker has taken it since
 
     def retry(self, task_id: str) -> Task:
         task = self._store.get(task_id)
@@ -225,10 +224,12 @@ class LocalEngine:
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
-        return self._in_line(self._store.get(task_id))
+        seen = self._line.look()
+        task = next((task for task in seen.queue.unfinished if task.id == task_id), None)
+        return placed(task, seen.places[task_id]) if task is not None else self._store.get(task_id)
 
     def _in_line(self, task: Task) -> Task:
-        return placed(task, self._line.places().get(task.id) if not task.state.finished else None)
+        return placed(task, self._line.look().places.get(task.id)) if not task.state.finished else task
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -272,21 +273,21 @@ class LocalEngine:
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         self.supervisor.ensure()
         found = self._store.page(states, page, page_size)
-        places = self._line.places()
+        places = self._line.look().places
         return found.model_copy(update={"tasks": tuple(placed(task, places.get(task.id)) for task in found.tasks)})
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        seen = self._store.overview(RECENT_TASKS)
-        places, totals = self._line.places(seen.line), seen.totals
-        line = [placed(task, places.get(task.id)) for task in seen.unfinished]
-        times = [task.result.process_time_s for task in seen.finished if task.result is not None]
+        seen = self._line.look()
+        line = [placed(task, seen.places[task.id]) for task in seen.queue.unfinished]
+        times = [task.result.process_time_s for task in seen.queue.finished if task.result is not None]
+        totals = seen.queue.totals
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
             pending=tuple(task for task in line if task.state is TaskState.QUEUED),
             total_completed=totals.get(TaskState.COMPLETED, 0), total_failed=totals.get(TaskState.FAILED, 0),
             avg_process_time_s=sum(times) / len(times) if times else 0.0,
-            estimated_total_wait_s=max((t.estimated_wait_s for t in line if t.estimated_wait_s), default=0.0),
+            estimated_total_wait_s=seen.longest_wait_s(),
         )  # fmt: skip
 
     def history(self, limit: int = 20) -> list[Task]:
@@ -361,7 +362,7 @@ class LocalEngine:
             device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
             room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
             disk=self._disk(folder), longest_s=self.settings.auto_longest_s,
-            queue_s=max((place.estimated_wait_s for place in self._line.places().values()), default=0.0),
+            queue_s=self._line.look().longest_wait_s(),
             cores=cpu_cores(self.settings.threads), loaded=self._loaded(),
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Who waits for whom: calls that look at the queue, and calls that read a media file. Knows nothing of what they do.
 
-However many clients there are, few threads work at a time. More would only take the interpreter from each other, and a
-submit that waits for a reader of its file must not keep a look at the queue waiting.
+A submit that waits for a reader of its file must not keep a look at the queue waiting. Readers are few, for they take a
+core each; looks are many, for they share what they see.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anyio import to_thread
 
 Answer = TypeVar("Answer")
 Given = ParamSpec("Given")
-_LOOKING, _READING = anyio.CapacityLimiter(4), anyio.CapacityLimiter(4)
+_LOOKING, _READING = anyio.CapacityLimiter(40), anyio.CapacityLimiter(4)
 
 
 async def in_turn(call: Callable[[], Answer]) -> Answer:
