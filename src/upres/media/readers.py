@@ -28,9 +28,10 @@ BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a reader wrote before it ended, with which status (below 0: a signal) and what complaints."""
+    """What a reader wrote before it ended. Of one apart also with which status (below 0: a signal) and complaint."""
 
     answer: bytes
+    forked: bool
     status: int = 0
     complaint: str = ""
 
@@ -48,7 +49,11 @@ class Readers:
     def read(self, arguments: Sequence[str], timeout_s: float) -> Said:
         """Raises TimeoutError."""
         answer = self._forked(arguments, timeout_s)
-        return Said(answer) if answer.endswith(b"\n") else _apart(arguments, timeout_s)
+        return Said(answer, forked=True) if answer.endswith(b"\n") else _apart(arguments, timeout_s)
+
+    def close(self) -> None:
+        with self._lock:
+            self._forget()
 
     def _forked(self, arguments: Sequence[str], timeout_s: float) -> bytes:
         """Empty where there is no nursery yet, or its reader crashed: one apart then shows of what."""
@@ -72,7 +77,7 @@ class Readers:
             return False
         try:
             if not self._ready:
-                self._ready = bool(select.select([self._socket], [], [], 0)[0]) and self._socket.recv(1) == READY
+                self._ready = _readable(self._socket.fileno(), 0) and self._socket.recv(1) == READY
                 if not self._ready:
                     return False
             socket.send_fds(self._socket, [json.dumps(arguments).encode()], [answer_fd])
@@ -93,20 +98,29 @@ class Readers:
             )  # fmt: skip
 
     def _forget(self) -> None:
-        assert self._socket is not None and self._nursery is not None
-        self._socket.close()
-        self._nursery.wait()
+        if self._socket is not None:
+            self._socket.close()
+        if self._nursery is not None:
+            self._nursery.kill()  # if it still lives, it did not answer
+            self._nursery.wait()
         self._socket, self._nursery, self._ready = None, None, False
 
 
 def _all_of(fd: int, deadline: float) -> bytes:
     parts: list[bytes] = []
-    while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while _readable(fd, max(0.0, deadline - time.monotonic())):
         part = os.read(fd, BLOCK_BYTES)
         if not part:
             return b"".join(parts)
         parts.append(part)
     raise TimeoutError  # an alarm of its own ends the reader
+
+
+def _readable(fd: int, within_s: float) -> bool:
+    """`select` knows no descriptor above 1023, and a server with many clients has them."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
 
 
 def _apart(arguments: Sequence[str], timeout_s: float) -> Said:
@@ -118,4 +132,4 @@ def _apart(arguments: Sequence[str], timeout_s: float) -> Said:
     except subprocess.TimeoutExpired as error:
         raise TimeoutError from error
     said = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    return Said(child.stdout, child.returncode, said)
+    return Said(child.stdout, False, child.returncode, said)

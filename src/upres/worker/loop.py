@@ -289,7 +289,7 @@ class _Reporter:
         if self._stopping.is_set():
             raise Stopped
         due = time.monotonic() - self._at >= REPORT_EVERY_S
-        if due or progress.phase != self._last.phase or progress.frames_done == progress.frames_total:
+        if due or progress.phase != self._last.phase:
             with suppress(DiskFull, StoreUnusable):  # a report that cannot be written is no reason to end the work
                 self._store.heartbeat(self._claim, progress)
             self._last, self._at = progress, time.monotonic()
