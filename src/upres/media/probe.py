@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import stat
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 READ_BYTES_PER_S = 50e6  # counting frames reads the whole file; the slowest disk we wait for
 _READERS = Readers()
+atexit.register(_READERS.close)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Readers:
         return Said(answer, forked=True) if answer.endswith(b"\n") else _apart(arguments, timeout_s)
 
     def close(self) -> None:
+        """Ends the nursery; the next file but one has another."""
         with self._lock:
             self._forget()
 
