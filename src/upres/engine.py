@@ -24,7 +24,7 @@ from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
 from upres.forecast import Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at, with_encoder
-from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.line import Line, placed
 from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
@@ -74,7 +74,7 @@ class Engine(Protocol):
         """A moment of a task's input (or of the result of `against`) and of its result, as far as there is one: of a
         running task without `against`, what is restored so far. Of a preview, moments are those of the whole file.
 
-        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
+        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, PathRefused, InvalidParameter.
         """
 
     def sheet(self, task_id: str) -> bytes:
@@ -207,6 +207,8 @@ class LocalEngine:
 
         task = self._store.get(task_id)
         source = Path(task.spec.input_path)
+        if against is None and source.exists():  # another program, or another time, may have accepted it
+            beneath(source, self.settings.all_roots)
         before = Footage.of(source, source)
         if task.state is TaskState.PROCESSING and against is None:
             early = compare_unfinished(before, self.settings.work_dir / task_id, at_s, focus)

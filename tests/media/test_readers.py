@@ -85,6 +85,14 @@ def test_a_reader_that_hangs_is_given_up_and_ends_itself(forking, tmp_path):
     until(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in nursery.children()), "it ended")
 
 
+def test_who_decodes_a_strangers_file_is_not_told_the_token(picture, monkeypatch):
+    monkeypatch.setenv("UPRES_TOKEN", "t" * 40)
+    readers = Readers()
+    until(lambda: readers.read(arguments(picture), 30).forked, "they are forked")
+    assert "UPRES_TOKEN" not in nursery_of(os.getpid()).environ()
+    readers.close()
+
+
 OWNER = """
 import sys
 from pathlib import Path

@@ -95,7 +95,7 @@ class Readers:
         with theirs:
             self._nursery = subprocess.Popen(
                 [sys.executable, "-P", str(NURSERY)], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True,
+                stderr=subprocess.DEVNULL, start_new_session=True, env=bare_environment(),
             )  # fmt: skip
 
     def _forget(self) -> None:
@@ -105,6 +105,13 @@ class Readers:
             self._nursery.kill()  # if it still lives, it did not answer
             self._nursery.wait()
         self._socket, self._nursery, self._ready = None, None, False
+
+
+def bare_environment() -> dict[str, str]:
+    """For a program that decodes what a stranger made: nothing of ours, such as a token, and no FFREPORT, which would
+    have ffmpeg write logs.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("UPRES_") and name != "FFREPORT"}
 
 
 def _all_of(fd: int, deadline: float) -> bytes:
@@ -129,6 +136,7 @@ def _apart(arguments: Sequence[str], timeout_s: float) -> Said:
         child = subprocess.run(
             [sys.executable, "-P", str(INSPECTOR), *arguments, str(os.getpid())], stdin=subprocess.DEVNULL,
             capture_output=True, timeout=timeout_s, check=False, start_new_session=os.name == "posix",
+            env=bare_environment(),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise TimeoutError from error
