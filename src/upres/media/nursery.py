@@ -11,9 +11,11 @@ import gc
 import importlib.util
 import json
 import os
+import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 READY, FORKED = b"r", b"f"
 IDLE_S = 60.0
@@ -39,29 +41,31 @@ def load_inspector() -> ModuleType:
 
 def serve(asked: socket.socket, inspector: ModuleType) -> None:
     asked.settimeout(IDLE_S)
-    living = 0
+    forked = ended = 0
+
+    def reap(signum: int, frame: FrameType | None) -> None:
+        nonlocal ended
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                ended += 1
+
+    signal.signal(signal.SIGCHLD, reap)
     while True:
         try:
             request, fds, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 1)
         except TimeoutError:
-            living = reap(living)
-            if living:
+            if forked > ended:
                 continue
             return
         if not request:
             return
+        forked += 1
         if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             asked.close()
             read(inspector, json.loads(request), fds[0], str(os.getppid()))
         os.close(fds[0])
-        living = reap(living + 1)
         asked.sendall(FORKED)
-
-
-def reap(living: int) -> int:
-    while living and os.waitpid(-1, os.WNOHANG)[0]:
-        living -= 1
-    return living
 
 
 def read(inspector: ModuleType, arguments: list[str], answer_fd: int, parent: str) -> None:

@@ -21,7 +21,7 @@ from upres.queue.migrations import migrate
 from upres.queue.points import reached
 
 BUSY_TIMEOUT_S = 30.0  # many writers on a slow disk: seconds of waiting were measured
-LOOK_AGAIN_S = 0.001  # a commit takes one to twenty milliseconds, and nobody can read meanwhile
+LOOK_AGAIN_S = 0.0005  # a commit takes one to twenty milliseconds, and nobody can read meanwhile
 Answer = TypeVar("Answer")
 
 
