@@ -28,8 +28,11 @@ HD_HEIGHT = 720  # untagged video from this height on is bt709, below it bt601: 
 # the tagged matrix -> the name swscale knows it by; what is missing here is left to the untagged rule
 SCALE_MATRICES = {"bt709": "bt709", "fcc": "fcc", "bt470bg": "bt601", "smpte170m": "bt601", "smpte240m": "smpte240m",
                   "bt2020nc": "bt2020", "bt2020c": "bt2020"}  # fmt: skip
-# swscale takes white for 65280 of 65535 in 16-bit RGB, so that 10-bit video came out 0.4 % too dark; zscale is off by
-# half a 16-bit level (measured on ramps, ffmpeg 9.0.2). zscale wants even sizes for 4:2:0: it gets 4:4:4.
+# zscale makes RGB of planes as exactly at half of swscale's cost, and knows where chroma samples lie: swscale takes them
+# for centred where H.264 and H.265 mean left. In 16-bit RGB swscale takes white for 65280 of 65535: 0.4 % too dark
+# (measured on ramps, ffmpeg 9.0.2). zscale has no odd sizes of subsampled chroma, and few formats.
+ZSCALE_FORMATS = re.compile(r"yuvj?4(20|22|44)p((9|10|12|14|16)le)?")
+CENTRED_CHROMA = ("mjpeg", "mpeg1video")
 ZSCALE_MATRICES = {"bt709": "709", "bt601": "170m", "bt2020": "2020_ncl", "smpte240m": "smpte240m", "fcc": "fcc",
                    "auto": "gbr"}  # fmt: skip
 ZSCALE_RANGES = {"tv": "limited", "pc": "full"}
@@ -188,6 +191,11 @@ def to_rgb_filter(info: MediaInfo, how: Reading = Reading()) -> str:
     if info.hdr and how.tone_map:
         return ",".join([*before, _tone_map(info, matrix, color_range), size, f"format={pixel_format(how)}"])
     interlaced = ":interl=1" if info.interlaced and not how.deinterlace else ""
+    if not interlaced and _fits_zscale(info):
+        return ",".join([*before, size, f"format={info.pix_fmt}", "setfield=prog", _zscale(matrix, color_range),
+                         "format=gbrp16le" if how.deep else "format=gbrp", f"format={pixel_format(how)}"])  # fmt: skip
+    if info.codec not in CENTRED_CHROMA:
+        size += ":in_h_chr_pos=0"
     if how.deep:
         return ",".join([*before, f"{size}{interlaced}", _to_deep_rgb(info, matrix, color_range)])
     convert = f"{size}:in_color_matrix={matrix}:in_range={color_range}:out_range=pc{interlaced}"
@@ -198,9 +206,19 @@ def _to_deep_rgb(info: MediaInfo, matrix: str, color_range: str) -> str:
     """swscale widens by a shift, which is exact for limited range alone: full range keeps its depth up to zscale."""
     depth = 16 if color_range == "tv" else info.bit_depth
     whole = [] if info.pix_fmt.startswith(RGB_FORMATS) else [f"format=yuv444p{'' if depth == 8 else f'{depth}le'}"]
-    convert = (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
-               ":dither=none")  # fmt: skip
-    return ",".join([*whole, convert, "format=gbrp16le", "format=rgb48le"])
+    return ",".join([*whole, _zscale(matrix, color_range), "format=gbrp16le", "format=rgb48le"])
+
+
+def _zscale(matrix: str, color_range: str) -> str:
+    return (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
+            ":filter=bicubic:dither=none")  # fmt: skip
+
+
+def _fits_zscale(info: MediaInfo) -> bool:
+    found = ZSCALE_FORMATS.fullmatch(info.pix_fmt)
+    if found is None:
+        return False
+    return (found[1] == "44" or not info.width % 2) and (found[1] != "20" or not info.height % 2)
 
 
 def _matrix_and_range(info: MediaInfo) -> tuple[str, str]:
