@@ -15,12 +15,12 @@ from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.disk import Disk
 from upres.line import start_of
-from upres.media.output import LIKELY_SHARE, output_for
+from upres.media.output import LIKELY_SHARE, Output, output_for
 from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
 from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
-from upres.tasks import MediaKind, TaskSpec
+from upres.tasks import MediaKind, Preset, TaskSpec
 
 AUTO = "auto"
 # How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
@@ -68,7 +68,7 @@ class MediaFacts(BaseModel):
         return cls(
             file=info.path.name, kind=info.kind, format=info.format, codec=info.codec, width=info.width,
             height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
-            duration_s=round(info.duration_s, 3), bytes=info.path.stat().st_size, pix_fmt=info.pix_fmt, hdr=info.hdr,
+            duration_s=round(info.duration_s, 3), bytes=info.size_bytes, pix_fmt=info.pix_fmt, hdr=info.hdr,
             interlaced=info.interlaced, variable_frame_rate=info.variable_frame_rate, has_alpha=info.has_alpha,
             rotation=info.rotation, sample_aspect=str(info.sample_aspect), bit_depth=info.bit_depth,
             foreign_profile=info.foreign_profile, damage=info.damage,
@@ -128,6 +128,18 @@ class Option(BaseModel):
     likely_s: float
 
 
+class Obtainable(BaseModel):
+    """A model that is not installed, and what it would need for this file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    download: str  # size of its files
+    needs_mb: int | None
+    fits: bool | None
+    likely_s: float
+
+
 class Forecast(BaseModel):
     """The dry run of a task. Nothing is reserved: a queue that moves, or other load, changes the times."""
 
@@ -146,10 +158,12 @@ class Forecast(BaseModel):
     memory: Memory
     work: Duration
     queue_s: float  # until it would start
+    preset: Preset | None = None  # of the encoder; None of an image, and where an older server did not say
     output_bytes: int
     disk_bytes: int  # needed at most while it runs
     free_bytes: int
     options: tuple[Option, ...]
+    not_installed: tuple[Obtainable, ...] = ()
     warnings: tuple[str, ...]
 
 
@@ -180,13 +194,16 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
     most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
     needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)
     memory, window = memory_of(model, spec, plan, machine)
+    preset = preset_for(spec, output, model, on_gpu=machine.on_gpu, cores=machine.cores) if output.codec else None
     return Forecast(
         summary=_summary(media, plan, model, work, size, machine), media=media,
         model=model.name, model_reason=reason, width=plan.frame.width,
         height=plan.frame.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
         device=machine.device, memory=memory, work=work,
-        queue_s=machine.queue_s, output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
+        queue_s=machine.queue_s, preset=preset,
+        output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
         options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
+        not_installed=tuple(_obtainable(media, spec, other, rates, machine) for other in _distinct(catalog.absent())),
         warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
                   *filter(None, [machine.disk.shortage(*needs)])),
     )  # fmt: skip
@@ -255,6 +272,17 @@ def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Durati
     return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
 
 
+def preset_for(spec: TaskSpec, output: Output, model: Model, *, on_gpu: bool, cores: int) -> Preset:
+    """`auto` is fast where the model outruns what the cores can read and write at medium, else medium.
+
+    The catalogue's figures decide, not this machine's past: equal orders get equal bytes.
+    """
+    if spec.preset != "auto" or not output.codec:
+        return spec.preset
+    model_pixels_per_s = model.pixels_per_s_gpu if on_gpu else model.pixels_per_s_core * cores
+    return "fast" if not output.nvenc and model_pixels_per_s > output.video.medium_pixels_per_s * cores else "medium"
+
+
 def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:
     """And the frames of a window, which memory may make fewer."""
     known = footprint(model.architecture, model.params, model.precision, on_gpu=machine.on_gpu)
@@ -317,6 +345,20 @@ def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machi
     plan = plan_for(media, spec, model)
     memory, _ = memory_of(model, spec, plan, machine)
     return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
+
+
+def _distinct(models: list[Model]) -> list[Model]:
+    """Of those that need the same the first."""
+    first: dict[tuple[str, ...], Model] = {}
+    for model in models:
+        first.setdefault((model.architecture, model.params, model.precision, model.size), model)
+    return list(first.values())
+
+
+def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Obtainable:
+    option = _option(media, spec, model, rates, machine)
+    return Obtainable(model=model.name, download=model.size, needs_mb=option.memory.needs_mb, fits=option.memory.fits,
+                      likely_s=option.likely_s)  # fmt: skip
 
 
 def _warnings(

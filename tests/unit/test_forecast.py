@@ -56,6 +56,16 @@ def test_where_all_must_be_squeezed_in_the_smallest_is_and_it_says_so(tmp_path: 
     assert re.search("streamed from host memory.*: slower", found.model_reason)
 
 
+def test_what_models_would_need_that_are_not_installed_is_told_once_for_all_that_need_the_same(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=9 << 30))
+    others = {other.model: other for other in found.not_installed}
+    installed = plan(tmp_path, FP8, machine=changed(GPU_24, room_bytes=9 << 30))
+    assert FP8 in others and SMALL not in others and SHARP not in others
+    assert others[FP8].needs_mb == {option.model: option for option in installed.options}[FP8].memory.needs_mb
+    assert others[FULL].download == "16GB" and others["flashvsr-v1.1-full"].needs_mb == 24_000
+    assert FP8 not in {other.model for other in installed.not_installed}
+
+
 def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:
     found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160)
     assert found.model == "compact"
@@ -68,6 +78,24 @@ def test_what_would_take_too_long_is_passed_over(tmp_path: Path) -> None:
     found = plan(tmp_path, SMALL, FULL, machine=GPU_48, rates={FULL: [1e4], SMALL: [1e8]})
     assert found.model == SMALL
     assert f"{FULL} would take about 4.3 h" in found.model_reason
+
+
+@pytest.mark.parametrize(("asked", "media", "machine", "preset"), [
+    ({}, SD, GPU_24, "fast"),  # compact on a GPU outruns an encoder on one core
+    ({}, SD, replace(GPU_24, cores=64), "medium"),
+    ({}, SD, replace(GPU_24, on_gpu=False, cores=8), "medium"),
+    ({"codec": "prores"}, SD, GPU_24, "medium"),  # it knows no presets
+    ({"preset": "slow"}, SD, GPU_24, "slow"),
+    ({}, SD.model_copy(update={"kind": "image"}), GPU_24, None),
+])  # fmt: skip
+def test_the_encoder_takes_its_time_unless_the_model_would_wait_for_it(
+    asked: dict[str, object], media: MediaFacts, machine: Machine, preset: str | None, tmp_path: Path
+) -> None:
+    assert plan(tmp_path, media=media, machine=machine, **asked).preset == preset
+
+
+def test_a_slow_model_has_time_for_medium(tmp_path: Path) -> None:
+    assert plan(tmp_path, SMALL, dit_model=SMALL).preset == "medium"
 
 
 def test_the_sharp_variant_is_never_chosen_unasked(tmp_path: Path) -> None:

@@ -71,6 +71,9 @@ class Catalog:
     def installed_names(self) -> list[str]:
         return [model.name for model in MODELS if self.installed(model)]
 
+    def absent(self) -> list[Model]:
+        return [model for model in MODELS if not self.installed(model)]
+
     def paths(self, model: Model) -> tuple[Path, ...]:
         """The weights files. Raises ModelNotFound if one is missing."""
         missing = self.missing(model)

@@ -61,6 +61,11 @@ class MediaInfo:
     media_start_s: Fraction = Fraction(0)  # container time of the first frame or sound, whichever is earlier
 
     @property
+    def size_bytes(self) -> int:
+        """On disk; of a folder its images'."""
+        return sum(file.stat().st_size for file in (self.files if self.files else (self.path,)))
+
+    @property
     def hdr(self) -> bool:
         return self.transfer in HDR_TRANSFERS
 

@@ -94,7 +94,8 @@ class LookingTools:
         """How long, how large, with which model: a dry run of a submit tool that starts nothing.
 
         Answers "how long would this take", "will it fit" and "which model". With dit_model auto (the default) it
-        chooses the best installed model and says why; options lists the others. Where the time's basis is unmeasured,
+        chooses the best installed model and says why; options lists the others, not_installed what those that can be
+        had would need. Where the time's basis is unmeasured,
         tell the user the range, not the likely figure.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
