@@ -18,9 +18,8 @@ from upres.media.readers import NURSERY, Readers
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="readers are forked on Linux alone")
 
 
-def nursery_of(owner: int) -> psutil.Process | None:
-    found = [child for child in psutil.Process(owner).children() if str(NURSERY) in child.cmdline()]
-    return found[0] if found else None
+def nursery_of(readers: Readers) -> psutil.Process:
+    return psutil.Process(readers.nursery_pid)
 
 
 def arguments(path: Path, seconds: int = 30) -> tuple[str, ...]:
@@ -45,10 +44,11 @@ def forking(picture):
 def test_the_first_file_is_read_without_a_nursery_and_later_ones_from_it(picture):
     readers = Readers()
     first = readers.read(arguments(picture), 30)
-    assert not first.forked and nursery_of(os.getpid()) is None
+    assert not first.forked and readers.nursery_pid is None
     until(lambda: readers.read(arguments(picture), 30).forked, "they are forked")
+    nursery = nursery_of(readers)
     readers.close()
-    assert nursery_of(os.getpid()) is None
+    assert not nursery.is_running()
 
 
 @pytest.mark.parametrize("name", ["picture", "video", "damaged", "caf\u00e9 \udc80", "nothing"])
@@ -69,17 +69,17 @@ def test_a_forked_reader_says_what_one_apart_says(name, picture, forking, tmp_pa
 
 
 def test_a_reader_whose_nursery_was_killed_is_replaced_by_one_apart(picture, forking):
-    nursery = nursery_of(os.getpid())
+    nursery = nursery_of(forking)
     nursery.kill()
     said = forking.read(arguments(picture), 30)
     assert not said.forked and said.answer.endswith(b"}\n")
     until(lambda: forking.read(arguments(picture), 30).forked, "there is another nursery")
-    assert nursery_of(os.getpid()).pid != nursery.pid
+    assert forking.nursery_pid != nursery.pid
 
 
 def test_a_reader_that_hangs_is_given_up_and_ends_itself(forking, tmp_path):
     os.mkfifo(tmp_path / "endless")
-    nursery = nursery_of(os.getpid())
+    nursery = nursery_of(forking)
     with pytest.raises(TimeoutError):
         forking.read(arguments(tmp_path / "endless", seconds=1), 1)
     until(lambda: not nursery.children(), "it ended")
@@ -89,7 +89,7 @@ def test_who_decodes_a_strangers_file_is_not_told_the_token(picture, monkeypatch
     monkeypatch.setenv("UPRES_TOKEN", "t" * 40)
     readers = Readers()
     until(lambda: readers.read(arguments(picture), 30).forked, "they are forked")
-    assert "UPRES_TOKEN" not in nursery_of(os.getpid()).environ()
+    assert "UPRES_TOKEN" not in nursery_of(readers).environ()
     readers.close()
 
 
@@ -111,7 +111,7 @@ def test_nursery_and_readers_end_with_a_killed_owner(picture, tmp_path):
                              stdout=subprocess.PIPE)  # fmt: skip
     with owner:
         assert owner.stdout.readline() == b"forking\n"
-        nursery = nursery_of(owner.pid)
+        (nursery,) = [child for child in psutil.Process(owner.pid).children() if str(NURSERY) in child.cmdline()]
         until(lambda: bool(nursery.children()), "one reads")
         family = [nursery, *nursery.children()]
         owner.kill()

@@ -42,6 +42,7 @@ def load_inspector() -> ModuleType:
 def serve(asked: socket.socket, inspector: ModuleType) -> None:
     asked.settimeout(IDLE_S)
     forked = ended = 0
+    ours = str(os.getpid())
 
     def reap(signum: int, frame: FrameType | None) -> None:
         nonlocal ended
@@ -63,7 +64,7 @@ def serve(asked: socket.socket, inspector: ModuleType) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             asked.close()
-            read(inspector, json.loads(request), fds[0], str(os.getppid()))
+            read(inspector, json.loads(request), fds[0], ours)
         os.close(fds[0])
         asked.sendall(FORKED)
 

@@ -46,6 +46,10 @@ class Readers:
         self._nursery: subprocess.Popen[bytes] | None = None
         self._ready = False
 
+    @property
+    def nursery_pid(self) -> int | None:
+        return self._nursery.pid if self._nursery is not None else None
+
     def read(self, arguments: Sequence[str], timeout_s: float) -> Said:
         """Raises TimeoutError."""
         answer = self._forked(arguments, timeout_s)

@@ -62,7 +62,8 @@ class Database:
             try:
                 yield self.query
             finally:
-                connection.execute("COMMIT")
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
 
     @contextmanager
     def write(self, name: str) -> Iterator[sqlite3.Connection]:
