@@ -178,7 +178,7 @@ def test_a_key_makes_one_task_there(remote: RemoteEngine, small_image: Path) -> 
         (lambda remote, image, folder: remote.submit(order(input_path=str(image), dit_model="nomodel")), ModelNotFound),
         (lambda remote, image, folder: remote.submit(order(input_path=str(image), kind="video")), UnsupportedMedia),
         (lambda remote, image, folder: remote.submit(order(input_path=str(folder / "no.png"))), FileMissing),
-        (lambda remote, image, folder: remote.submit(order(input_path=str(folder))), FileMissing),
+        (lambda remote, image, folder: remote.submit(order(input_path=str(folder))), InvalidInput),
         (lambda remote, image, folder: remote.submit(TaskSpec.model_construct(
             input_path=str(image), resolution=7)), InvalidParameter),
     ],
