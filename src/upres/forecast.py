@@ -15,12 +15,12 @@ from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.disk import Disk
 from upres.line import start_of
-from upres.media.output import LIKELY_SHARE, output_for
+from upres.media.output import LIKELY_SHARE, Output, output_for
 from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
 from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
-from upres.tasks import MediaKind, TaskSpec
+from upres.tasks import MediaKind, Preset, TaskSpec
 
 AUTO = "auto"
 # How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
@@ -158,6 +158,7 @@ class Forecast(BaseModel):
     memory: Memory
     work: Duration
     queue_s: float  # until it would start
+    preset: Preset | None = None  # of the encoder; None of an image, and where an older server did not say
     output_bytes: int
     disk_bytes: int  # needed at most while it runs
     free_bytes: int
@@ -193,12 +194,14 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
     most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
     needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)
     memory, window = memory_of(model, spec, plan, machine)
+    preset = preset_for(spec, output, model, on_gpu=machine.on_gpu, cores=machine.cores) if output.codec else None
     return Forecast(
         summary=_summary(media, plan, model, work, size, machine), media=media,
         model=model.name, model_reason=reason, width=plan.frame.width,
         height=plan.frame.height, frames=plan.frames, window=window, windows=-(-plan.frames // window),
         device=machine.device, memory=memory, work=work,
-        queue_s=machine.queue_s, output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
+        queue_s=machine.queue_s, preset=preset,
+        output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
         options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
         not_installed=tuple(_obtainable(media, spec, other, rates, machine) for other in _distinct(catalog.absent())),
         warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
@@ -267,6 +270,17 @@ def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Durati
     times = [work / rate for rate in measured]
     basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
     return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+
+
+def preset_for(spec: TaskSpec, output: Output, model: Model, *, on_gpu: bool, cores: int) -> Preset:
+    """`auto` is fast where the model outruns what the cores can read and write at medium, else medium.
+
+    The catalogue's figures decide, not this machine's past: equal orders get equal bytes.
+    """
+    if spec.preset != "auto" or not output.codec:
+        return spec.preset
+    model_pixels_per_s = model.pixels_per_s_gpu if on_gpu else model.pixels_per_s_core * cores
+    return "fast" if not output.nvenc and model_pixels_per_s > output.video.medium_pixels_per_s * cores else "medium"
 
 
 def memory_of(model: Model, spec: TaskSpec, plan: Plan, machine: Machine) -> tuple[Memory, int]:

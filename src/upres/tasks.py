@@ -21,7 +21,7 @@ Codec = Literal["auto", "h264", "h265", "av1", "vp9", "prores", "ffv1", "png", "
 OutputFormat = Literal["auto", "mp4", "mov", "mkv", "webm", "zip", "png", "jpeg", "webp", "tiff"]
 Fit = Literal["bars", "crop", "stretch"]
 Encoder = Literal["software", "nvenc", "auto"]
-Preset = Literal["fast", "medium", "slow"]
+Preset = Literal["auto", "fast", "medium", "slow"]
 Interlaced = Literal["deinterlace", "keep", "refuse"]
 
 
@@ -85,7 +85,7 @@ class TaskSpec(BaseModel):
     crf: Annotated[int, Field(ge=0, le=63)] | None = None  # a video's quality, lower is better; None: the codec's own
     quality: Annotated[int, Field(ge=1, le=100)] = 90  # of JPEG and WebP
     bit_depth: Annotated[Literal[8, 10, 16], BeforeValidator(_whole_number)] | None = None  # None: the input's
-    preset: Preset = "medium"  # how much time the encoder takes to make the file small
+    preset: Preset = "auto"  # time the encoder takes for quality at the same crf; auto is decided at submit
     encoder: Encoder = "software"  # auto: nvenc where it works, tried at submit
     interlaced: Interlaced = "deinterlace"
     strict: bool = False  # refuse a damaged input instead of restoring it as far as it goes

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.media.clips import H264, KINDS, ffmpeg, solid, source, tags, variable_rate
+from tests.media.clips import H264, KINDS, KR_KB, ffmpeg, solid, source, tags, variable_rate
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe
@@ -92,6 +92,40 @@ def test_deep_samples_reach_from_black_to_white(pix_fmt, bits, color_range, code
     with FrameReader(info, how=Reading(deep=True)) as reader:
         first, last = np.concatenate(list(reader)).astype(int)
     assert first.max() <= 1 and last.min() >= 65534
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(("matrix", "transfer"), [("ycgco", "bt709"), ("bt709", "log316"), ("ictcp", "bt709")])
+def test_tags_that_no_filter_knows_do_not_stop_the_reading(matrix, transfer, deep, tmp_path):
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=64x48:r=24", "-frames:v", "2", "-vf",
+           f"format=yuv420p,{tags(matrix, transfer, 'tv').replace('primaries=' + matrix, 'primaries=bt709')}", *X264,
+           tmp_path / "a.mkv")  # fmt: skip
+    with FrameReader(probe(tmp_path / "a.mkv"), how=Reading(deep=deep)) as reader:
+        assert abs(np.concatenate(list(reader)) / (257 if deep else 1) - 128).max() <= 3
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(("codec", "pix_fmt", "matrix", "off"), [
+    (X264, "yuv420p", "bt709", 0), (X264, "yuv420p10le", "bt709", 0), (X264, "yuv422p", "bt709", 0),
+    (FFV1, "yuva420p", "bt709", 0), (("-c:v", "mjpeg", "-q:v", "1"), "yuvj420p", "bt601", 0.5),
+])  # fmt: skip
+def test_chroma_lies_left_but_centred_in_jpeg(codec, pix_fmt, matrix, off, deep, tmp_path):
+    """Blueness rises by a level a pixel; half a pixel is half a level of it, and one of blue."""
+    width, height, scale = 96, 64, 4 if "10" in pix_fmt else 1
+    rising = np.broadcast_to(80.0 + np.arange(0, width, 2), (height if "422" in pix_fmt else height // 2, width // 2))
+    planes = [np.full(width * height, 110), rising.ravel(), np.full(rising.size, 128), np.full(width * height, 255)]
+    data = np.concatenate(planes[: 4 if "yuva" in pix_fmt else 3]) * scale
+    (tmp_path / "raw").write_bytes(data.astype("<u2" if scale > 1 else np.uint8).tobytes())
+    color_range = "pc" if matrix == "bt601" else "tv"
+    name = {"bt601": "smpte170m"}.get(matrix, matrix)
+    ffmpeg("-f", "rawvideo", "-pix_fmt", pix_fmt, "-s", f"{width}x{height}", "-r", "24", "-i", tmp_path / "raw",
+           "-vf", tags(name, name, color_range), *codec, tmp_path / "a.mkv")  # fmt: skip
+    with FrameReader(probe(tmp_path / "a.mkv"), how=Reading(deep=deep)) as reader:
+        blue = next(iter(reader))[0, height // 2, :, 2] / (257 if deep else 1)
+    low, luma_span, chroma_span = (0, 255, 255) if color_range == "pc" else (16, 219, 224)
+    cb = (80.0 + np.arange(width) - off - 128) / chroma_span
+    wanted = 255 * ((110 - low) / luma_span + (2 - 2 * KR_KB[matrix][1]) * cb)
+    assert abs((blue - wanted)[8:-8].mean()) < 0.2
 
 
 @pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])

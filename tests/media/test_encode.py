@@ -53,6 +53,20 @@ def test_deep_samples_come_back_rounded_and_not_shifted(output, levels, tmp_path
     assert abs(off).max() <= levels and abs(off.mean()) < 0.03, (abs(off).max(), off.mean())
 
 
+@pytest.mark.parametrize("bits", [8, 10])
+def test_chroma_is_put_where_players_take_it_from(bits, tmp_path):
+    """Left: a chroma sample is what the even pixels below it have. Blue rises by 1.4 levels a pixel."""
+    blue = np.broadcast_to(60 + 1.4 * np.arange(128), (2, 64, 128))
+    frames = np.stack([np.full_like(blue, 90), np.full_like(blue, 90), blue], -1).round()
+    frames = (frames * 257).astype(np.uint16) if bits > 8 else frames.astype(np.uint8)
+    path = write(tmp_path / "a.mp4", frames, output=dataclasses.replace(H264, crf=0, bits=bits))
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    plane = np.frombuffer(frame.planes[1], "<u2" if bits > 8 else np.uint8).reshape(32, -1)[16, :64] / (1 << bits - 8)
+    wanted = 128 + 224 * (blue[0, 0] - 90) * (1 - 0.0722) / 255 / (2 - 2 * 0.0722)
+    assert abs((plane - wanted[::2])[4:-4].mean()) < 0.1
+
+
 @pytest.mark.parametrize("count", [1, 23])
 @pytest.mark.parametrize("rate", ["24000/1001", "30000/1001", "25", "1/2", "1000", "168/11"])
 def test_the_file_holds_every_frame_at_exactly_the_rate(rate, count, tmp_path):

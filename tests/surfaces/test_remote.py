@@ -117,11 +117,21 @@ def test_tasks_are_listed_looked_at_and_removed_there(
 def test_an_order_keeps_all_that_was_given_on_its_way(remote: RemoteEngine, engine: LocalEngine, clip: Path) -> None:
     spec = order(input_path=str(clip), kind="video", scale=1.5, preprocess_width=160, preserve_aspect_ratio=False,
                  sparse_ratio=1.5, local_range=9, kv_ratio=2, color_correction="adain", vae_tiling="on", seed=7,
-                 batch_size=9, vae_quality="low", dit_model="compact", resolution=1080)  # fmt: skip
+                 batch_size=9, vae_quality="low", dit_model="compact", resolution=1080, preset="slow")  # fmt: skip
     task = remote.submit(spec)
     there = engine.cancel(task.id).spec
     assert there.model_copy(update={"input_path": spec.input_path}) == spec
     assert (task.spec.scale, task.spec.preserve_aspect_ratio, task.spec.kv_ratio) == (1.5, False, 2)
+    engine.remove(task.id)
+
+
+def test_the_encoders_preset_is_decided_at_submit_and_shown(
+    remote: RemoteEngine, engine: LocalEngine, clip: Path
+) -> None:
+    task = remote.submit(order(input_path=str(clip), dit_model="compact"))
+    assert engine.cancel(task.id).spec.preset == "medium"  # on a CPU the encoder has time
+    assert remote.status(task.id).spec.preset == "medium"
+    assert remote.plan(order(input_path=str(clip), dit_model="compact")).preset == "medium"
     engine.remove(task.id)
 
 

@@ -29,7 +29,7 @@ ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
         "kind", "model", "input_filename", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps",
-        *MORE_PARAMS},
+        "params.preset", *MORE_PARAMS},
     "GET /api/status/{task_id} completed": {
         "kind", "model", "input_filename", "frames", "output_bytes", "device", "warnings", "params", *MORE_PARAMS,
         *(f"params.{name}" for name in (

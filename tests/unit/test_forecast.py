@@ -87,6 +87,24 @@ def test_what_would_take_too_long_is_passed_over(tmp_path: Path) -> None:
     assert f"{FULL} would take about 4.3 h" in found.model_reason
 
 
+@pytest.mark.parametrize(("asked", "media", "machine", "preset"), [
+    ({}, SD, GPU_24, "fast"),  # compact on a GPU outruns an encoder on one core
+    ({}, SD, replace(GPU_24, cores=64), "medium"),
+    ({}, SD, replace(GPU_24, on_gpu=False, cores=8), "medium"),
+    ({"codec": "prores"}, SD, GPU_24, "medium"),  # it knows no presets
+    ({"preset": "slow"}, SD, GPU_24, "slow"),
+    ({}, SD.model_copy(update={"kind": "image"}), GPU_24, None),
+])  # fmt: skip
+def test_the_encoder_takes_its_time_unless_the_model_would_wait_for_it(
+    asked: dict[str, object], media: MediaFacts, machine: Machine, preset: str | None, tmp_path: Path
+) -> None:
+    assert plan(tmp_path, media=media, machine=machine, **asked).preset == preset
+
+
+def test_a_slow_model_has_time_for_medium(tmp_path: Path) -> None:
+    assert plan(tmp_path, SMALL, dit_model=SMALL).preset == "medium"
+
+
 def test_the_sharp_variant_is_never_chosen_unasked(tmp_path: Path) -> None:
     assert plan(tmp_path, SMALL, SHARP).model == SMALL
     assert plan(tmp_path, SHARP, dit_model=SHARP).model_reason == "you named it"

@@ -28,10 +28,14 @@ HD_HEIGHT = 720  # untagged video from this height on is bt709, below it bt601: 
 # the tagged matrix -> the name swscale knows it by; what is missing here is left to the untagged rule
 SCALE_MATRICES = {"bt709": "bt709", "fcc": "fcc", "bt470bg": "bt601", "smpte170m": "bt601", "smpte240m": "smpte240m",
                   "bt2020nc": "bt2020", "bt2020c": "bt2020"}  # fmt: skip
-# swscale takes white for 65280 of 65535 in 16-bit RGB, so that 10-bit video came out 0.4 % too dark; zscale is off by
-# half a 16-bit level (measured on ramps, ffmpeg 9.0.2). zscale wants even sizes for 4:2:0: it gets 4:4:4.
+# zscale makes RGB as exactly at a third of swscale's cost, and heeds where chroma samples lie: swscale takes them for
+# centred unless told, where H.264 and H.265 mean left. In 16-bit RGB swscale takes white for 65280 of 65535, 0.4 % too
+# dark (measured on ramps, ffmpeg 9.0.2). zscale has few formats, and no odd sizes where chroma is subsampled.
+ZSCALE_FORMATS = re.compile(r"yuvj?4(20|22|44)p((9|10|12|14|16)le)?")
+CENTRED_CHROMA = ("mjpeg", "mpeg1video")  # said here: the scale filter forgets what a frame says of it
 ZSCALE_MATRICES = {"bt709": "709", "bt601": "170m", "bt2020": "2020_ncl", "smpte240m": "smpte240m", "fcc": "fcc",
                    "auto": "gbr"}  # fmt: skip
+FRAME_MATRICES = {"bt2020": "bt2020nc", "bt601": "smpte170m", "auto": "gbr"}  # and setparams
 ZSCALE_RANGES = {"tv": "limited", "pc": "full"}
 RGB_FORMATS = ("gbr", "rgb", "bgr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x2bgr")
 
@@ -188,19 +192,42 @@ def to_rgb_filter(info: MediaInfo, how: Reading = Reading()) -> str:
     if info.hdr and how.tone_map:
         return ",".join([*before, _tone_map(info, matrix, color_range), size, f"format={pixel_format(how)}"])
     interlaced = ":interl=1" if info.interlaced and not how.deinterlace else ""
+    before.append(_known_tags(matrix, color_range))
+    if not interlaced and _fits_zscale(info):
+        return ",".join([*before, "setfield=prog", size, f"format={info.pix_fmt}",
+                         _to_rgb_by_zscale(matrix, color_range, info.codec in CENTRED_CHROMA, how)])  # fmt: skip
+    if "42" in info.pix_fmt and info.codec not in CENTRED_CHROMA and not info.width % 2:
+        size += ":in_h_chr_pos=0"  # what is odd, swscale stretches: centred comes closest (measured)
     if how.deep:
         return ",".join([*before, f"{size}{interlaced}", _to_deep_rgb(info, matrix, color_range)])
     convert = f"{size}:in_color_matrix={matrix}:in_range={color_range}:out_range=pc{interlaced}"
     return ",".join([*before, convert, f"format={pixel_format(how)}"])
 
 
+def _known_tags(matrix: str, color_range: str) -> str:
+    """Samples are converted between matrices alone, and the filters refuse some tags that they need not look at."""
+    named = FRAME_MATRICES.get(matrix, matrix)
+    return f"setparams=color_primaries=bt709:color_trc=bt709:colorspace={named}:range={color_range}"
+
+
 def _to_deep_rgb(info: MediaInfo, matrix: str, color_range: str) -> str:
     """swscale widens by a shift, which is exact for limited range alone: full range keeps its depth up to zscale."""
     depth = 16 if color_range == "tv" else info.bit_depth
     whole = [] if info.pix_fmt.startswith(RGB_FORMATS) else [f"format=yuv444p{'' if depth == 8 else f'{depth}le'}"]
-    convert = (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
-               ":dither=none")  # fmt: skip
-    return ",".join([*whole, convert, "format=gbrp16le", "format=rgb48le"])
+    return ",".join([*whole, _to_rgb_by_zscale(matrix, color_range, False, Reading(deep=True))])
+
+
+def _to_rgb_by_zscale(matrix: str, color_range: str, centred: bool, how: Reading) -> str:
+    return (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
+            f":chromalin={'center' if centred else 'left'}:filter=bicubic:dither=none"
+            f",format={'gbrp16le' if how.deep else 'gbrp'},format={pixel_format(how)}")  # fmt: skip
+
+
+def _fits_zscale(info: MediaInfo) -> bool:
+    found = ZSCALE_FORMATS.fullmatch(info.pix_fmt)
+    if found is None:
+        return False
+    return (found[1] == "44" or not info.width % 2) and (found[1] != "20" or not info.height % 2)
 
 
 def _matrix_and_range(info: MediaInfo) -> tuple[str, str]:
@@ -216,10 +243,9 @@ def _tone_map(info: MediaInfo, matrix: str, color_range: str) -> str:
 
     swscale's own conversion clips everything above 203 cd/m2 when the file has no mastering metadata (measured).
     """
-    tags = {"bt2020": "bt2020nc", "bt601": "smpte170m", "auto": "gbr"}
     return (
         f"setparams=color_primaries=bt2020:color_trc={info.transfer}"
-        f":colorspace={tags.get(matrix, matrix)}:range={color_range}"
+        f":colorspace={FRAME_MATRICES.get(matrix, matrix)}:range={color_range}"
         ",zscale=transfer=linear:npl=203:filter=bicubic,format=gbrpf32le,zscale=primaries=bt709"
         ",tonemap=tonemap=mobius:desat=0,zscale=transfer=bt709:range=full,format=gbrp"
     )

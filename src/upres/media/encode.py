@@ -17,7 +17,6 @@ import numpy as np
 
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.codecs import NVENC, PRESETS, nvenc_arguments
-from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import STALL_S, FfmpegProcess
 from upres.media.output import H264, Colour, Output
 
@@ -129,22 +128,18 @@ def encoder_arguments(
 
 
 def _to_coded(output: Output) -> str:
-    """Tags are set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured)."""
+    """By zscale: why not by swscale, decode says. Chroma lies left, which is what H.264 and H.265 mean untagged.
+
+    Tags are set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured).
+    """
     pix_fmt, colour = output.video.pix_fmts[output.bits], output.colour
-    if output.deep:
-        return f"{_from_deep_rgb(output)},format={pix_fmt},{_tags(colour, 'pc' if output.video.rgb else 'tv')}"
-    if output.video.rgb:
+    if output.video.rgb and not output.deep:
         return f"format={pix_fmt},{_tags(colour, 'pc')}"
-    matrix = {"bt2020nc": "bt2020"}.get(colour.matrix, colour.matrix)
-    return (f"scale=in_range=pc:out_color_matrix={matrix}:out_range=tv:flags={SCALE_FLAGS},format={pix_fmt},"
-            f"{_tags(colour, 'tv')}")  # fmt: skip
-
-
-def _from_deep_rgb(output: Output) -> str:
-    """By zscale: why not by swscale, decode says."""
+    planes = "gbrp16le" if output.deep else "gbrp"
     to = "matrix=gbr:range=full" if output.video.rgb else (
-        f"matrix={ {'bt2020nc': '2020_ncl'}.get(output.colour.matrix, '709')}:range=limited")  # fmt: skip
-    return f"format=gbrp16le,zscale=matrixin=gbr:rangein=full:{to}:filter=bicubic:dither=none"
+        f"matrix={ {'bt2020nc': '2020_ncl'}.get(colour.matrix, '709')}:range=limited")  # fmt: skip
+    return (f"format={planes},zscale=matrixin=gbr:rangein=full:{to}:filter=bicubic:dither=none,format={pix_fmt},"
+            f"{_tags(colour, 'pc' if output.video.rgb else 'tv')}")  # fmt: skip
 
 
 def _tags(colour: Colour, color_range: str) -> str:

@@ -168,7 +168,8 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     return Output(
         name, container, bits, crf=codec.crf if spec.crf is None else spec.crf, colour=_colour(info, codec.rgb, hdr),
         hdr=hdr, mastering=info.mastering if hdr and carried else "",
-        light_level=info.light_level if hdr and carried else "", nvenc=nvenc, preset=spec.preset,
+        light_level=info.light_level if hdr and carried else "", nvenc=nvenc,
+        preset="medium" if spec.preset == "auto" else spec.preset,
         warnings=tuple(warnings),
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ from upres.surfaces.mcp_parameters import (
 from upres.surfaces.mcp_replies import Status, output_link, picture, reply, status_of
 from upres.surfaces.mcp_waiting import Waited, Waiter, client_name
 from upres.surfaces.stdio import ONE_SHOT_CLIENT
+from upres.surfaces.turns import in_turn
 from upres.tasks import Task, TaskSpec
 
 STOPPING = "It stops within seconds; wait_for_task tells when it has."
@@ -43,7 +44,7 @@ class Tools:
         self._images = settings.mcp_images
         self._waiter = waiter
 
-    def submit_video_task(
+    async def submit_video_task(
         self,
         file_path: FilePath,
         resolution: Resolution,
@@ -60,9 +61,9 @@ class Tools:
         """
         spec = TaskSpec(input_path=file_path, kind="video", resolution=resolution, batch_size=batch_size,
                         dit_model=dit_model, color_correction=color_correction, seed=seed)  # fmt: skip
-        return reply(views.Submitted.of(self._engine.submit(spec)))
+        return reply(views.Submitted.of(await in_turn(partial(self._engine.submit, spec))))
 
-    def submit_image_task(
+    async def submit_image_task(
         self,
         file_path: FilePath,
         resolution: Resolution,
@@ -76,7 +77,7 @@ class Tools:
         """
         spec = TaskSpec(input_path=file_path, kind="image", resolution=resolution, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
-        return reply(views.Submitted.of(self._engine.submit(spec)))
+        return reply(views.Submitted.of(await in_turn(partial(self._engine.submit, spec))))
 
     async def wait_for_task(
         self, task_id: TaskId, timeout: Timeout = 600, poll_interval: PollInterval = 5, *, ctx: Context[Any, Any]

@@ -61,6 +61,7 @@ class Submitted(BaseModel):
 
 FURTHER_PARAMS = ("scale", "preprocess_width", "preserve_aspect_ratio", "sparse_ratio", "local_range", "kv_ratio",
                   "preview")  # fmt: skip
+SHOWN_PARAMS = {*FURTHER_PARAMS, "preset"}
 
 
 class Params(BaseModel):
@@ -82,6 +83,7 @@ class Params(BaseModel):
     local_range: int | None = None
     kv_ratio: float | None = None
     preview: bool | None = None
+    preset: str | None = None  # of a video's encoder, as decided at submit
 
 
 class TaskStatus(BaseModel):
@@ -155,7 +157,7 @@ def _params(task: Task) -> Params:
     spec, resolution = task.spec, task.spec.resolution
     if spec.scale is not None and task.facts is not None:
         resolution = min(task.facts.output_width, task.facts.output_height)
-    given = spec.model_dump(include=set(FURTHER_PARAMS), exclude_defaults=True)
+    given = spec.model_dump(include=SHOWN_PARAMS, exclude_defaults=True)
     return Params(resolution=resolution, batch_size=spec.batch_size, dit_model=spec.dit_model or task.model,
                   color_correction=spec.color_correction, seed=spec.seed, vae_tiling=spec.vae_tiling,
                   vae_quality=spec.vae_quality, **given)  # fmt: skip
