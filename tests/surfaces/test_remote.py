@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import make_video
 from tests.surfaces.long_task import running_long_task
-from tests.surfaces.serving import PATIENCE_S, UPLOAD_CAP_MB, Served, serving
+from tests.surfaces.serving import PATIENCE_S, UPLOAD_CAP_MB, Served, serving, until
 from upres.engine import LocalEngine, open_engine
 from upres.errors import (
     FileMissing,
@@ -99,6 +99,7 @@ def test_tasks_are_listed_looked_at_and_removed_there(
 ) -> None:
     done = remote.wait(remote.submit(order(input_path=str(small_image), resolution=72)).id, PATIENCE_S)
     with running_long_task(engine, tmp_path) as running:
+        until(lambda: engine.status(running).state is TaskState.PROCESSING, "it runs")
         waiting = remote.submit(order(input_path=str(small_image))).id
         assert [task.id for task in remote.tasks(page_size=3).tasks] == [waiting, running, done.id]
         assert [task.id for task in remote.tasks((TaskState.COMPLETED,), page_size=1).tasks] == [done.id]
@@ -188,7 +189,7 @@ def test_a_key_makes_one_task_there(remote: RemoteEngine, small_image: Path) -> 
         (lambda remote, image, folder: remote.submit(order(input_path=str(image), dit_model="nomodel")), ModelNotFound),
         (lambda remote, image, folder: remote.submit(order(input_path=str(image), kind="video")), UnsupportedMedia),
         (lambda remote, image, folder: remote.submit(order(input_path=str(folder / "no.png"))), FileMissing),
-        (lambda remote, image, folder: remote.submit(order(input_path=str(folder))), FileMissing),
+        (lambda remote, image, folder: remote.submit(order(input_path=str(folder))), InvalidInput),
         (lambda remote, image, folder: remote.submit(TaskSpec.model_construct(
             input_path=str(image), resolution=7)), InvalidParameter),
     ],

@@ -19,12 +19,13 @@ EXAMPLES: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("document").joinpath("rest_examples.json").read_text("utf-8")
 )
 MORE_PARAMS = {f"params.{name}" for name in ("vae_tiling", "vae_quality")}
+MODEL_FACTS = ("name", "size", "vram")
 ADDITIONS: dict[str, set[str]] = {  # what Upres says beyond the document
     "GET /api/gpu/status": {"device", "worker_pid", "quarantined", "quarantined_until", "fault"},
-    "GET /api/models": {"models[].best_for", "not_installed", "not_installed[].best_for", "not_installed[].names",
-                        "not_installed[].install"},
+    "GET /api/models": {"models[].best_for", "not_installed", "not_installed[].best_for", "not_installed[].install",
+                        "not_installed[].models", *(f"not_installed[].models[].{name}" for name in MODEL_FACTS)},
     "GET /api/queue/status": {"processing.input_filename", "pending_tasks[].input_filename"},
-    "GET /api/queue/history": {"history[].input_filename", "history[].output_path"},
+    "GET /api/queue/history": {"history[].input_filename", "history[].output_path", "history[].preview"},
     "POST /api/process": {"model"},
     "GET /api/status/{task_id} processing": {
         "kind", "model", "input_filename", "estimated_wait_seconds", "phase", "frames_done", "frames_total", "fps",

@@ -1,6 +1,7 @@
 """The dry run: what it chooses, what it says of time, memory and disk, and what it warns of."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_what_models_would_need_that_are_not_installed_is_told_once_for_all_that
     assert others[FP8].needs_mb == {option.model: option for option in installed.options}[FP8].memory.needs_mb
     assert others[FULL].download == "16GB" and others["flashvsr-v1.1-full"].needs_mb == 24_000
     assert FP8 not in {other.model for other in installed.not_installed}
+
+
+def test_the_dry_run_of_the_largest_task_is_counted_in_moments(tmp_path: Path) -> None:
+    began = time.process_time()
+    plan(tmp_path, SMALL, FULL, resolution=2160, batch_size=101)
+    assert time.process_time() - began < 4  # 0.6 s; 20 s where each step of the ladder is counted anew
 
 
 def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ It follows vae.py line by line: what a caller still refers to is still there.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from upres.models.seedvr2.config import TIME_SCALE, VaeConfig
@@ -28,6 +29,7 @@ class Passing:
         return self.working + self.carried
 
 
+@lru_cache(4096)  # a dry run asks for the same few slices and tiles thousands of times
 def encoding(config: VaeConfig, pixels: int, slice_frames: int, *, copies: bool) -> Passing:
     """Of a slice of so many frames, or of four in parts of fewer; 0: of the only one of an image. pixels: of one frame,
     or of one tile of it.
@@ -59,6 +61,7 @@ def encoding(config: VaeConfig, pixels: int, slice_frames: int, *, copies: bool)
     return walk.total()
 
 
+@lru_cache(4096)
 def decoding(config: VaeConfig, pixels: int, slice_frames: int, *, copies: bool) -> Passing:
     """Of a slice of as many latent frames as hold so many frames, at least one. See `encoding`.
 
