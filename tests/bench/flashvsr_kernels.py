@@ -19,7 +19,7 @@ from tests.bench.gpu import attention
 from tests.bench.gpu.timing import timed
 from upres.models.flashvsr.locality import Choice, Locality
 from upres.models.kernels import switch
-from upres.models.kernels.choice import chosen
+from upres.models.kernels.choice import chosen, least_kept, threshold
 from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired
 from upres.models.kernels.unfolded import convolved as projected
 
@@ -114,6 +114,10 @@ def others() -> None:
         print(f"choice {height}x{width}: counts differ from the plain choice's by {int(off)} of {int(mask.sum())}")
         shown("choice, plain", lambda: Choice()(q, k, locality.near, locality.top), 0)  # noqa: B023
         shown("choice, lists", lambda: chosen(q, k, locality.near, locality.top)[0], 0)  # noqa: B023
+        pairs = torch.rand(12, 4 * locality.windows**2, device=DEVICE)
+        wanted = threshold(pairs, locality.top)
+        shown("threshold, torch's", partial(threshold, pairs, locality.top), 0)
+        shown("threshold, of digits", partial(least_kept, pairs, locality.top), 0, wanted)
 
 
 if __name__ == "__main__":

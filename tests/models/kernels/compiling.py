@@ -182,6 +182,11 @@ def _flashvsr() -> Iterator[tuple[str, Case]]:
     yield "pairs weighed", Case(choice._weighed, {"scores": "fp32", "near": "u8"}, {"B": 1024}, 4, odd=odd)
     yield "pairs listed", Case(choice._listed, {"weights": "fp32", "thresholds": "fp32", "numbers": "i32",
                                "counts": "i32"}, {"B": 1024}, 4, odd=odd)  # fmt: skip
+    for level, shift in enumerate(choice.SHIFTS):
+        sizes = {"LEVEL": level, "SHIFT": shift, "B": choice.PART}
+        yield f"pairs counted {shift}", Case(choice._counted, {"values": "fp32", "counts": "i32"}, sizes, 8,
+                                             odd=("rank", "columns"))  # fmt: skip
+    yield "threshold", Case(choice._threshold, {"counts": "i32", "thresholds": "fp32"}, {"LEVELS": 4}, 4, odd=("rank",))
     yield "unfolded", Case(unfolded._gathered, {"x": "bf16", "out": "bf16"}, {"C": 2048, "BC": 2048, "TAPS": 4}, 4,
                            odd=("first", "height", "width", "stride"))  # fmt: skip
 
