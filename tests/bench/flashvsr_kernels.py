@@ -51,7 +51,8 @@ def shown(name: str, run: Callable[[], Tensor], flops: float, wanted: Tensor | N
 
 def attentions() -> None:
     attention.right(DEVICE, partial(print, flush=True))
-    for row in attention.measured(DEVICE, ("hopper, fetching warp", "hopper, 8 bits", "rounding of a step", "dense")):
+    names = (f"hopper, {way}{turns}" for way in ("fetching warp", "8 bits") for turns in ("", ", no turns"))
+    for row in attention.measured(DEVICE, (*names, "rounding of a step", "dense")):
         print(attention.line(row), flush=True)
 
 

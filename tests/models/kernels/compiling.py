@@ -134,7 +134,7 @@ def _hopper() -> Iterator[tuple[str, Case]]:
                  for part, rows in (("q", 64), ("k", 128), ("v", 128))}  # fmt: skip
         scales = {scale: "fp32" for scale in ("q_scales", "k_scales", "v_scales") if scale in module._attend.arg_names}
         yield f"attention {name}", Case(module._attend, {**tiles, **scales, **lists},
-                                        {"DIM": 128, "BLOCK": 128, "STAGES": module.STAGES}, 4,
+                                        {"DIM": 128, "BLOCK": 128, "STAGES": module.STAGES, "TAKE_TURNS": True}, 4,
                                         odd=("query_blocks", "key_blocks", "listed"))  # fmt: skip
 
 

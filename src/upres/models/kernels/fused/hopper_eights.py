@@ -21,6 +21,7 @@ from upres.models.kernels.switch import launched
 
 HALF = 64  # queries of a group: what its tensor cores take at once
 STAGES = 4  # blocks of keys, and of values, under way
+TAKE_TURNS = True
 RAISED = gl.constexpr(8.0)  # weights, at most one, are multiplied by 2^8: small ones keep their 3 bits
 
 
@@ -52,8 +53,9 @@ def _as_operand(weights, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.con
 
 @gluon.jit
 def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales, queries,
-              keys, values, q_there, k_there, k_free, v_there, v_free, GROUP: gl.constexpr, BLOCK: gl.constexpr,
-              DIM: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+              keys, values, q_there, k_there, k_free, v_there, v_free, turns, GROUP: gl.constexpr,
+              BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr,
+              TAKE_TURNS: gl.constexpr):  # fmt: skip
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK, 32])
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=4)
     rows: gl.constexpr = BLOCK // 2
@@ -81,9 +83,11 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     for step in range(1, count):
         stage = step % STAGES
         before = (step - 1) % STAGES
+        mbarrier.wait(turns.index(GROUP), (step & 1) ^ GROUP, pred=TAKE_TURNS)
         coming = warpgroup_mma(q, keys.index(stage).permute((1, 0)), none, use_acc=False, is_async=True)
         mbarrier.wait(v_there.index(before), ((step - 1) // STAGES) & 1)
         adding = warpgroup_mma(weights, values.index(before).permute((1, 0)), sums, is_async=True)
+        mbarrier.arrive(turns.index(1 - GROUP), count=1, pred=TAKE_TURNS)
         factor = q_scale * next_scale
         ratio = unit / next_unit
         unit = next_unit
@@ -117,7 +121,8 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
 
 @gluon.jit
 def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, query_blocks, key_blocks, listed,
-            stride, scale, DIM: gl.constexpr, BLOCK: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+            stride, scale, DIM: gl.constexpr, BLOCK: gl.constexpr, STAGES: gl.constexpr,
+              TAKE_TURNS: gl.constexpr):  # fmt: skip
     head = gl.program_id(1)
     heads = gl.num_programs(1)
     block = gl.load(order + head * query_blocks + gl.program_id(0))
@@ -135,7 +140,10 @@ def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, 
     k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_there = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_there, count=1)
+    mbarrier.init(turns.index(0), count=1)
+    mbarrier.init(turns.index(1), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(k_there.index(stage), count=1)
         mbarrier.init(v_there.index(stage), count=1)
@@ -143,9 +151,11 @@ def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, 
         mbarrier.init(v_free.index(stage), count=2)
     gl.warp_specialize([
         (_multiply, (out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales,
-                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, 0, BLOCK, DIM, STAGES)),
+                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, turns, 0, BLOCK, DIM, STAGES,
+                     TAKE_TURNS)),
         (_multiply, (out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales,
-                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, 1, BLOCK, DIM, STAGES)),
+                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, turns, 1, BLOCK, DIM, STAGES,
+                     TAKE_TURNS)),
         (_fetch, (q, k, v, numbers, count, key_blocks, row, head, heads, queries, keys, values, q_there, k_there,
                   k_free, v_there, v_free, BLOCK, DIM, STAGES)),
     ], [4, 1], [240, 24])  # fmt: skip
@@ -161,7 +171,7 @@ def attend_in_eights(q: Queries, seen: Keys, numbers: Tensor, counts: Tensor) ->
     _attend[(tokens // BLOCK, heads)](
         *(_described(x, rows) for x, rows in tiles), q.scales, seen.key_scales, seen.value_scales, numbers, counts,
         order, out, tokens // BLOCK, blocks, numbers.shape[-1], heads * dim, dim**-0.5 * LOG2_E, DIM=dim, BLOCK=BLOCK,
-        STAGES=STAGES, num_warps=4,
+        STAGES=STAGES, TAKE_TURNS=TAKE_TURNS, num_warps=4,
     )  # fmt: skip
     return out
 
