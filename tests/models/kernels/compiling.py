@@ -105,7 +105,7 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
                                            {**tile, "SILU": True, "FP8": out == "fp8"}, 8, longs=strides)  # fmt: skip
     yield "softmax", Case(softmax._softmax, {"scores": "fp32", "out": "bf16"}, {"B": softmax.BLOCK}, 8)
     yield from _transformer(capability)
-    yield from _flashvsr()
+    yield from _flashvsr(capability)
     for tuning in (HOPPER, AMPERE):
         pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
         yield f"attention {tuning.keys}", Case(
@@ -163,10 +163,13 @@ def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
                                      odd=("first_rows",))  # fmt: skip
 
 
-def _flashvsr() -> Iterator[tuple[str, Case]]:
-    tile, sides = frame_convolution.SQUARE, ("pixels", "height", "width")
-    for label, sizes in (("doubled", {"SIDE": 2, "GROWN": 2, "LAST": 0}),
-                         ("last two", {"SIDE": 3, "GROWN": 1, "LAST": 27})):  # fmt: skip
+def _flashvsr(capability: int) -> Iterator[tuple[str, Case]]:
+    sides = ("pixels", "height", "width")
+    square, doubled = frame_convolution.SQUARE, {"SIDE": 2, "GROWN": 2, "LAST": 0}
+    shapes = [("doubled", square, doubled), ("last two", square, {"SIDE": 3, "GROWN": 1, "LAST": 27})]
+    if capability == 90:
+        shapes.append(("doubled, wide", frame_convolution.WIDE, doubled))
+    for label, tile, sizes in shapes:
         pointers = dict.fromkeys(("x", "weight", "out", "last"), "bf16")
         shape = {"BM": tile.pixels, "BN": tile.outputs, "BK": tile.inputs}
         constants = {"C": 128, "N": 128, "RELU": True, **shape, **sizes}
