@@ -51,7 +51,8 @@ def shown(name: str, run: Callable[[], Tensor], flops: float, wanted: Tensor | N
 
 def attentions() -> None:
     attention.right(DEVICE, partial(print, flush=True))
-    names = (f"hopper, {way}{turns}" for way in ("fetching warp", "8 bits") for turns in ("", ", no turns"))
+    names = (f"hopper, {way}{turns}" for way in ("fetching warp", "8 bits", "8 bits, halves")
+             for turns in ("", ", no turns"))  # fmt: skip
     for row in attention.measured(DEVICE, (*names, "rounding of a step", "dense")):
         print(attention.line(row), flush=True)
 

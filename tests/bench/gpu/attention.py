@@ -50,7 +50,20 @@ def right(device: torch.device, say: Callable[[str], None]) -> bool:
         fine = bool(error < 10 ** (-least / 20)) and not made[:BLOCK, 0].any()
         say(f"check sparse attention, {name}: relative error {error:.1e}{'' if fine else '  WRONG'}")
         good &= fine
+    _say_bias(device, say)
     return good
+
+
+def _say_bias(device: torch.device, say: Callable[[str], None]) -> None:
+    """Sums over many blocks of values that are one in the middle: what is lost in them is lost to one side."""
+    q, k, v, mask = _given(2, 256, 200, device)
+    v += 1
+    wanted = masked(q.double(), k.double(), v.double(), mask)
+    for name, way in _ways(q, k, v, mask).items():
+        if name.startswith("hopper,"):
+            made = way().double()
+            say(f"200 blocks, {name}: relative error {(made - wanted).norm() / wanted.norm():.1e}, "
+                f"of the mean {(made * wanted).sum() / wanted.square().sum() - 1:.1e}")  # fmt: skip
 
 
 def measured(device: torch.device, names: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
@@ -82,11 +95,14 @@ def _ways(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> dict[str, Callable[[
         name: partial(attend_in_blocks, q, k, v, *lists, tuning) for name, tuning in TUNINGS.items()
     }
     if torch.cuda.get_device_capability(q.device)[0] == 9:
-        from upres.models.kernels.fused import hopper_blocks, hopper_eights
+        from upres.models.kernels.fused import hopper_blocks, hopper_eights, hopper_eights_halves
 
         ways["hopper, fetching warp"] = partial(hopper_blocks.attend_in_blocks, q, k, v, *lists)
         ways["hopper, 8 bits"] = partial(attend_in_eights, rounded_queries(q)[0], rounded(k, v), *lists)
-        for name, module in (("hopper, fetching warp", hopper_blocks), ("hopper, 8 bits", hopper_eights)):
+        ways["hopper, 8 bits, halves"] = partial(hopper_eights_halves.attend_in_eights, rounded_queries(q)[0],
+                                                 rounded(k, v), *lists)  # fmt: skip
+        for name, module in (("hopper, 8 bits, halves", hopper_eights_halves),
+                             ("hopper, fetching warp", hopper_blocks), ("hopper, 8 bits", hopper_eights)):  # fmt: skip
             ways[f"{name}, no turns"] = partial(_without_turns, module, ways[name])
         ways["rounding of a step"] = partial(rounded, k[: len(q)], v[: len(q)])
     return ways | {"flex": partial(flex, q, k, v, mask), "dense": dense, "lists alone": partial(key_lists, mask)}

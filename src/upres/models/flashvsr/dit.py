@@ -193,7 +193,7 @@ class SelfAttention(Attention):
                    locality: Locality) -> Tensor:  # fmt: skip
         wide = product.new_empty(room.keys.shape)
         q = placed(product, norms, rotation, wide, None)
-        eights.turned_values(product.chunk(3, dim=-1)[2].unflatten(-1, wide.shape[1:]), room.values, room.value_scales)
+        eights.turned_values(product.chunk(3, dim=-1)[2].view(wide.shape), room.values, room.value_scales)
         seen = memory.see(eights.rounded_keys(wide, room.keys, room.key_scales))
         queries, means = eights.rounded_queries(q)
         lists = chosen(means, seen.means, locality.near, locality.top)
