@@ -46,10 +46,29 @@ def _fetch(q, k, v, numbers, count, key_blocks, row, head, heads, queries, keys,
 
 
 @gluon.jit
-def _as_operand(weights, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.constexpr):
-    """Where a thread's weights lie after one product, taken for where the next one wants them: eights.py, ORDER."""
-    parts = weights.to(gl.float8e4nv).reshape([ROWS, BLOCK // 32, 2, 2, 4, 2]).permute((0, 1, 2, 4, 3, 5))
-    return gl.convert_layout(parts.reshape([ROWS, BLOCK]), layout, assert_trivial=True)
+def _words(weights, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.constexpr):
+    """Where a thread's weights lie after one product, taken for where the next one wants them (eights.py, order), in
+    words of four.
+    """
+    parts = weights.reshape([ROWS, BLOCK // 32, 2, 2, 4, 2]).permute((0, 1, 2, 4, 3, 5)).reshape([ROWS, BLOCK])
+    words = gl.inline_asm_elementwise(
+        """{ .reg .b16 low, high;
+        cvt.rn.satfinite.e4m3x2.f32 low, $5, $4;
+        cvt.rn.satfinite.e4m3x2.f32 high, $7, $6;
+        mov.b32 $0, {low, high}; mov.b32 $1, $0; mov.b32 $2, $0; mov.b32 $3, $0; }""",
+        "=r,=r,=r,=r,r,r,r,r", [gl.convert_layout(parts, layout, assert_trivial=True)], dtype=gl.int32, is_pure=True,
+        pack=4)  # fmt: skip
+    pairs, _ = words.reshape([ROWS, BLOCK // 4, 2, 2]).split()
+    first, _ = pairs.split()
+    return first
+
+
+@gluon.jit
+def _operand(words, zero, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.constexpr):
+    wide = words.expand_dims(2).broadcast_to([ROWS, BLOCK // 4, 4]).reshape([ROWS, BLOCK])
+    wide = gl.convert_layout(wide, layout, assert_trivial=True)
+    return gl.inline_asm_elementwise("add.s32 $0, $1, $5;", "=r,r,r,r,r,r,r,r,r", [wide, zero], dtype=gl.float8e4nv,
+                                     is_pure=False, pack=4)  # fmt: skip
 
 
 @gluon.jit
@@ -63,6 +82,7 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=half, k_width=4)
     rows: gl.constexpr = BLOCK // 2
     q = queries.index(GROUP)
+    zero = sees >> 31  # which the assembler does not know: so it copies weights before others are made in their place
     none = gl.zeros([rows, BLOCK], gl.float32, layout)
     left = gl.zeros([rows, DIM // 2], gl.float32, half)
     right = left
@@ -84,12 +104,13 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     top = gl.max(scores, axis=1) * factor
     wide = gl.exp2(scores * factor - (top - RAISED)[:, None])
     total = gl.sum(wide, axis=1)
-    weights = _as_operand(wide, rows, BLOCK, operand)
+    words = _words(wide, rows, BLOCK, operand)
     mbarrier.wait(k_there.index(1 % STAGES), (1 // STAGES) & 1, pred=count > 1)
     for step in range(1, count):
         stage = step % STAGES
         before = (step - 1) % STAGES
         mbarrier.wait(turns.index(GROUP), (step & 1) ^ GROUP, pred=TAKE_TURNS)
+        weights = _operand(words, zero, rows, BLOCK, operand)
         coming = warpgroup_mma(q, keys.index(stage).permute((1, 0)), none, use_acc=False, is_async=True)
         mbarrier.wait(v_there.index(before), ((step - 1) // STAGES) & 1)
         adding = warpgroup_mma(weights, values.index(2 * before).permute((1, 0)), nothing, use_acc=False, is_async=True)
@@ -112,10 +133,10 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
         wide = gl.exp2(scores * factor - (higher - RAISED)[:, None])
         total = total * following + gl.sum(wide, axis=1)
         top = higher
-        weights = _as_operand(wide, rows, BLOCK, operand)
+        coming_words = _words(wide, rows, BLOCK, operand)
         # Here, so that the assembler, which moves nothing past a loop, does not make the weights after what follows
         mbarrier.wait(k_there.index((step + 1) % STAGES), ((step + 1) // STAGES) & 1, pred=step + 1 < count)
-        added = warpgroup_mma_wait(0, deps=[adding])
+        added, words = warpgroup_mma_wait(0, deps=[adding, coming_words])
         mbarrier.arrive(v_free.index(before), count=1)
         right = right * shrink[:, None] + added
         shrink = gl.convert_layout(following * ratio, along)
@@ -125,6 +146,7 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     line = row + GROUP * rows + gl.arange(0, rows, along)
     d = head * DIM + gl.arange(0, DIM // 2, gl.SliceLayout(0, half))
     out += line.to(gl.int64)[:, None] * stride + d[None, :]
+    weights = _operand(words, zero, rows, BLOCK, operand)
     adding = warpgroup_mma(weights, values.index(2 * last).permute((1, 0)), nothing, use_acc=False, is_async=True)
     left = (left * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
     gl.store(out, left.to(out.dtype.element_ty))
