@@ -29,15 +29,14 @@ from upres.models.flashvsr.memory import SliceMemory
 from upres.models.flashvsr.restorer import FlashVsrRestorer, compute_dtype
 from upres.models.flashvsr.stream import FIRST_FRAMES, STEP_FRAMES, Parts
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
-from upres.models.kernels import blocks, choice, eights, switch
+from upres.models.kernels import blocks, eights, switch
 from upres.models.restorer import StreamSpec
 
 WARM_STEPS = 4  # not timed
 PROMPT_LENGTH = 512
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # what a mode can do without: where it is asked for, and an answer that says no
-PARTS: dict[str, tuple[Any, str, Any]] = {"attention": (eights, "takes", lambda *_: False),
-                                          "choice": (choice, "least_kept", choice.threshold)}  # fmt: skip
+PARTS: dict[str, tuple[Any, str, Any]] = {"attention": (eights, "takes", lambda *_: False)}
 ON = {part: getattr(module, attribute) for part, (module, attribute, _) in PARTS.items()}
 
 

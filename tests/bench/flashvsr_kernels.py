@@ -19,7 +19,7 @@ from tests.bench.gpu import attention
 from tests.bench.gpu.timing import timed
 from upres.models.flashvsr.locality import Choice, Locality
 from upres.models.kernels import switch
-from upres.models.kernels.choice import chosen, least_kept, threshold
+from upres.models.kernels.choice import chosen
 from upres.models.kernels.frame_convolution import convolved, doubled, last_two, merged, paired
 from upres.models.kernels.unfolded import convolved as projected
 
@@ -51,9 +51,7 @@ def shown(name: str, run: Callable[[], Tensor], flops: float, wanted: Tensor | N
 
 def attentions() -> None:
     attention.right(DEVICE, partial(print, flush=True))
-    names = (f"hopper, {way}{turns}" for way in ("fetching warp", "8 bits", "8 bits, halves")
-             for turns in ("", ", no turns"))  # fmt: skip
-    for row in attention.measured(DEVICE, (*names, "rounding of a step", "dense")):
+    for row in attention.measured(DEVICE, ("hopper, fetching warp", "hopper, 8 bits", "rounding of a step", "dense")):
         print(attention.line(row), flush=True)
 
 
@@ -73,8 +71,7 @@ def convolutions() -> None:
         plain = F.relu(F.conv2d(x, weight, bias, padding=1) + added)
         shown(f"{name} bias, sum, ReLU", partial(convolved, x, weight, bias, added), flops, plain)
         shown(f"{name} pairing", partial(paired, x, added[:1]), 0)
-    tiles = [kernels.SQUARE, Tile(128, 128, 64, 4, 4), kernels.WIDE, Tile(128, 256, 64, 8, 3), Tile(256, 128, 64, 8, 3),
-             Tile(256, 128, 64, 8, 4)]  # fmt: skip
+    tiles = [kernels.SQUARE, kernels.WIDE, Tile(128, 256, 64, 8, 4), Tile(256, 128, 64, 8, 3)]
     x = drawn(4, 128, 384, 704).contiguous(**last_format)
     weights = merged(drawn(256, 128, 1, 1) / 128**0.5, drawn(128, 128, 3, 3) / 1152**0.5)
     switch.use("plain")
@@ -123,10 +120,6 @@ def others() -> None:
         print(f"choice {height}x{width}: counts differ from the plain choice's by {int(off)} of {int(mask.sum())}")
         shown("choice, plain", lambda: Choice()(q, k, locality.near, locality.top), 0)  # noqa: B023
         shown("choice, lists", lambda: chosen(q, k, locality.near, locality.top)[0], 0)  # noqa: B023
-        pairs = torch.rand(12, 4 * locality.windows**2, device=DEVICE)
-        wanted = threshold(pairs, locality.top)
-        shown("threshold, torch's", partial(threshold, pairs, locality.top), 0)
-        shown("threshold, of digits", partial(least_kept, pairs, locality.top), 0, wanted)
 
 
 if __name__ == "__main__":

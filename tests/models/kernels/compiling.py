@@ -130,11 +130,12 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
 def _hopper() -> Iterator[tuple[str, Case]]:
     lists = {"numbers": "i32", "counts": "i32", "order": "i32", "out": "bf16"}
     for name, kind, module in (("bf16", gl.bfloat16, hopper_blocks), ("fp8e4nv", gl.float8e4nv, hopper_eights)):
+        halved = 64 if module is hopper_eights else 128
         tiles = {part: f"tensordesc<{name}[{rows}, 128],{gl.NVMMASharedLayout.get_default_for([rows, 128], kind)!r}>"
-                 for part, rows in (("q", 64), ("k", 128), ("v", 128))}  # fmt: skip
+                 for part, rows in (("q", 64), ("k", 128), ("v", halved))}  # fmt: skip
         scales = {scale: "fp32" for scale in ("q_scales", "k_scales", "v_scales") if scale in module._attend.arg_names}
         yield f"attention {name}", Case(module._attend, {**tiles, **scales, **lists},
-                                        {"DIM": 128, "BLOCK": 128, "STAGES": module.STAGES, "TAKE_TURNS": True}, 4,
+                                        {"DIM": 128, "BLOCK": 128, "STAGES": module.STAGES}, 4,
                                         odd=("query_blocks", "key_blocks", "listed"))  # fmt: skip
 
 
@@ -185,11 +186,6 @@ def _flashvsr(capability: int) -> Iterator[tuple[str, Case]]:
     yield "pairs weighed", Case(choice._weighed, {"scores": "fp32", "near": "u8"}, {"B": 1024}, 4, odd=odd)
     yield "pairs listed", Case(choice._listed, {"weights": "fp32", "thresholds": "fp32", "numbers": "i32",
                                "counts": "i32"}, {"B": 1024}, 4, odd=odd)  # fmt: skip
-    for level, shift in enumerate(choice.SHIFTS):
-        sizes = {"LEVEL": level, "SHIFT": shift, "B": choice.PART}
-        yield f"pairs counted {shift}", Case(choice._counted, {"values": "fp32", "counts": "i32"}, sizes, 8,
-                                             odd=("rank", "columns"))  # fmt: skip
-    yield "threshold", Case(choice._threshold, {"counts": "i32", "thresholds": "fp32"}, {"LEVELS": 4}, 4, odd=("rank",))
     yield "unfolded", Case(unfolded._gathered, {"x": "bf16", "out": "bf16"}, {"C": 2048, "BC": 2048, "TAPS": 4}, 4,
                            odd=("first", "height", "width", "stride"))  # fmt: skip
 

@@ -87,17 +87,6 @@ def test_few_pairs_and_many_have_the_same_threshold(monkeypatch: pytest.MonkeyPa
     assert all(torch.equal(threshold(pairs, kept), one) for kept, one in zip((0, 7, 99), few, strict=True))
 
 
-@pytest.mark.parametrize("kept", [0, 1, 700, 4999, 5500, 5999])
-def test_the_threshold_is_the_largest_but_those_kept_to_the_last_bit(fused: None, kept: int) -> None:
-    from upres.models.kernels.fused.choice import threshold as kernel
-
-    pairs = (drawn(2, 6000) * 8).softmax(-1)
-    pairs[:, 5000:] = 0
-    pairs[1] = pairs[1, torch.randperm(6000, generator=torch.Generator().manual_seed(0))]
-    pairs[1, :50] = 0.25  # equal ones
-    assert torch.equal(kernel(pairs, kept), threshold(pairs, kept))
-
-
 def test_a_convolution_over_time_is_a_product(fused: None) -> None:
     x, weight, bias = drawn(2, 8, 6, 3, 5), drawn(12, 8, 4, 3, 3, seed=1) / 17, drawn(12, seed=2)
     fast = convolved(x, weight, bias, 2, 1.0)

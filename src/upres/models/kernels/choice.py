@@ -18,13 +18,6 @@ def threshold(pairs: Tensor, kept: int) -> Tensor:
     return pairs.topk(kept + 1, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
 
 
-def least_kept(pairs: Tensor, kept: int) -> Tensor:
-    """`threshold` of rows of which nothing is negative."""
-    from upres.models.kernels.fused.choice import threshold as kernel
-
-    return kernel(pairs, kept)
-
-
 def chosen(queries: Tensor, keys: Tensor, near: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Means of windows, (windows, heads, head_dim), float32; near: of a time slice's windows each by each, bool.
 
@@ -34,5 +27,5 @@ def chosen(queries: Tensor, keys: Tensor, near: Tensor, top: int) -> tuple[Tenso
 
     scores = torch.einsum("q h d, k h d -> h q k", queries, keys).contiguous()
     weights = weighed(scores, near, queries.shape[-1] ** -0.5)
-    pairs = weights.view(len(weights) * len(queries) // len(near), -1)
-    return listed(weights, least_kept(pairs, min(pairs.shape[-1] - 1, top)), len(near))
+    pairs = weights.view(len(weights), len(queries) // len(near), -1)
+    return listed(weights, threshold(pairs, min(pairs.shape[-1] - 1, top)), len(near))

@@ -20,7 +20,6 @@ from upres.models.kernels.switch import launched
 
 HALF = 64  # queries of a group: what its tensor cores take at once
 STAGES = 2  # blocks of keys, and of values, under way
-TAKE_TURNS = True
 
 
 @gluon.jit
@@ -44,8 +43,7 @@ def _fetch(q, k, v, numbers, count, key_blocks, row, column, queries, keys, valu
 
 @gluon.jit
 def _multiply(out, stride, sees, count, row, column, scale, queries, keys, values, q_there, k_there, k_free, v_there,
-              v_free, turns, GROUP: gl.constexpr, BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr,
-              TAKE_TURNS: gl.constexpr):  # fmt: skip
+              v_free, GROUP: gl.constexpr, BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK, 16])
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=2)
     rows: gl.constexpr = BLOCK // 2
@@ -65,11 +63,9 @@ def _multiply(out, stride, sees, count, row, column, scale, queries, keys, value
     for step in range(1, count):
         stage = step % STAGES
         before = (step - 1) % STAGES
-        mbarrier.wait(turns.index(GROUP), (step & 1) ^ GROUP, pred=TAKE_TURNS)
         coming = warpgroup_mma(q, keys.index(stage).permute((1, 0)), none, use_acc=False, is_async=True)
         mbarrier.wait(v_there.index(before), ((step - 1) // STAGES) & 1)
         adding = warpgroup_mma(weights, values.index(before), sums, is_async=True)
-        mbarrier.arrive(turns.index(1 - GROUP), count=1, pred=TAKE_TURNS)
         scores = warpgroup_mma_wait(1, deps=[coming])
         mbarrier.arrive(k_free.index(stage), count=1)
         higher = gl.maximum(top, gl.max(scores, axis=1) * scale)
@@ -96,8 +92,7 @@ def _multiply(out, stride, sees, count, row, column, scale, queries, keys, value
 
 @gluon.jit
 def _attend(q, k, v, numbers, counts, order, out, query_blocks, key_blocks, listed, stride, scale, DIM: gl.constexpr,
-            BLOCK: gl.constexpr, STAGES: gl.constexpr,
-              TAKE_TURNS: gl.constexpr):  # fmt: skip
+            BLOCK: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
     head = gl.program_id(1)
     block = gl.load(order + head * query_blocks + gl.program_id(0))
     at = head * query_blocks + block
@@ -113,10 +108,7 @@ def _attend(q, k, v, numbers, counts, order, out, query_blocks, key_blocks, list
     k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_there = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_there, count=1)
-    mbarrier.init(turns.index(0), count=1)
-    mbarrier.init(turns.index(1), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(k_there.index(stage), count=1)
         mbarrier.init(v_there.index(stage), count=1)
@@ -124,11 +116,9 @@ def _attend(q, k, v, numbers, counts, order, out, query_blocks, key_blocks, list
         mbarrier.init(v_free.index(stage), count=2)
     gl.warp_specialize([
         (_multiply, (out, stride, sees, count, row, column, scale, queries, keys, values, q_there, k_there, k_free,
-                     v_there, v_free, turns, 0, BLOCK, DIM, STAGES,
-                     TAKE_TURNS)),
+                     v_there, v_free, 0, BLOCK, DIM, STAGES)),
         (_multiply, (out, stride, sees, count, row, column, scale, queries, keys, values, q_there, k_there, k_free,
-                     v_there, v_free, turns, 1, BLOCK, DIM, STAGES,
-                     TAKE_TURNS)),
+                     v_there, v_free, 1, BLOCK, DIM, STAGES)),
         (_fetch, (q, k, v, numbers, count, key_blocks, row, column, queries, keys, values, q_there, k_there, k_free,
                   v_there, v_free, BLOCK, DIM, STAGES)),
     ], [4, 1], [240, 24])  # fmt: skip
@@ -143,7 +133,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: T
     parts = (_described(x, rows) for x, rows in ((q, HALF), (k, BLOCK), (v, BLOCK)))
     _attend[(queries // BLOCK, heads)](
         *parts, numbers, counts, order, out, queries // BLOCK, len(k) // BLOCK, numbers.shape[-1], heads * dim,
-        dim**-0.5 * LOG2_E, DIM=dim, BLOCK=BLOCK, STAGES=STAGES, TAKE_TURNS=TAKE_TURNS, num_warps=4,
+        dim**-0.5 * LOG2_E, DIM=dim, BLOCK=BLOCK, STAGES=STAGES, num_warps=4,
     )  # fmt: skip
     return out
 

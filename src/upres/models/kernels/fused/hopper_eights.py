@@ -1,8 +1,9 @@
 """Kernel of eights.py for Hopper, in Gluon: hopper_blocks.py with both products of 8-bit floats, at twice the rate.
 
-Weights of a block of keys are multiplied with its values into sums of their own, as the tensor cores add 8-bit products
-with 14 bits: over a hundred blocks that would be percents. What scales the sums to the next largest score also
-takes them from one block's scale of values to the next one's. No interpreter runs it.
+Tensor cores add 8-bit products with 14 bits: over 200 blocks of keys a quarter of the sums was lost. So weights of one
+block and its values are multiplied into sums of their own, half of a head at a time, as there are no more registers.
+What scales the sums to the next largest score also takes them from one block's scale of values to the next one's. No
+interpreter runs it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from upres.models.kernels.switch import launched
 
 HALF = 64  # queries of a group: what its tensor cores take at once
 STAGES = 4  # blocks of keys, and of values, under way
-TAKE_TURNS = True
 RAISED = gl.constexpr(8.0)  # weights, at most one, are multiplied by 2^8: small ones keep their 3 bits
 
 
@@ -40,8 +40,9 @@ def _fetch(q, k, v, numbers, count, key_blocks, row, head, heads, queries, keys,
         tma.async_copy_global_to_shared(k, [number * BLOCK, head * DIM], k_there.index(stage), keys.index(stage))
         mbarrier.wait(v_free.index(stage), turn ^ 1)
         mbarrier.expect(v_there.index(stage), BLOCK * DIM)
-        tma.async_copy_global_to_shared(v, [(number * heads + head) * DIM, 0], v_there.index(stage),
-                                        values.index(stage))  # fmt: skip
+        line = (number * heads + head) * DIM
+        tma.async_copy_global_to_shared(v, [line, 0], v_there.index(stage), values.index(2 * stage))
+        tma.async_copy_global_to_shared(v, [line + DIM // 2, 0], v_there.index(stage), values.index(2 * stage + 1))
 
 
 @gluon.jit
@@ -72,16 +73,20 @@ def _operand(words, zero, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.co
 
 @gluon.jit
 def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales, queries,
-              keys, values, q_there, k_there, k_free, v_there, v_free, turns, GROUP: gl.constexpr,
-              BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr,
-              TAKE_TURNS: gl.constexpr):  # fmt: skip
+              keys, values, q_there, k_there, k_free, v_there, v_free, GROUP: gl.constexpr,
+              BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK, 32])
-    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=4)
+    half: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, DIM // 2, 32])
+    along: gl.constexpr = gl.SliceLayout(1, half)
+    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=half, k_width=4)
     rows: gl.constexpr = BLOCK // 2
     q = queries.index(GROUP)
     zero = sees >> 31  # which the assembler does not know: so it copies weights before others are made in their place
     none = gl.zeros([rows, BLOCK], gl.float32, layout)
-    sums = gl.zeros([rows, DIM], gl.float32, layout)
+    left = gl.zeros([rows, DIM // 2], gl.float32, half)
+    right = left
+    nothing = left
+    shrink = gl.zeros([rows], gl.float32, along)
     # scales are looked up a step ahead, and whose they are, two: nothing waits for them
     number = gl.minimum(gl.maximum(gl.load(numbers), 0), key_blocks - 1)
     factor = q_scale * gl.load(k_scales + number * heads + head)
@@ -103,12 +108,10 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     for step in range(1, count):
         stage = step % STAGES
         before = (step - 1) % STAGES
-        mbarrier.wait(turns.index(GROUP), (step & 1) ^ GROUP, pred=TAKE_TURNS)
         weights = _operand(words, zero, rows, BLOCK, operand)
         coming = warpgroup_mma(q, keys.index(stage).permute((1, 0)), none, use_acc=False, is_async=True)
         mbarrier.wait(v_there.index(before), ((step - 1) // STAGES) & 1)
-        adding = warpgroup_mma(weights, values.index(before).permute((1, 0)), sums, is_async=True)
-        mbarrier.arrive(turns.index(1 - GROUP), count=1, pred=TAKE_TURNS)
+        adding = warpgroup_mma(weights, values.index(2 * before).permute((1, 0)), nothing, use_acc=False, is_async=True)
         factor = q_scale * next_scale
         ratio = unit / next_unit
         unit = next_unit
@@ -119,32 +122,39 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
         scores = warpgroup_mma_wait(1, deps=[coming])
         mbarrier.arrive(k_free.index(stage), count=1)
         higher = gl.maximum(top, gl.max(scores, axis=1) * factor)
+        following = gl.exp2(top - higher)
+        added = warpgroup_mma_wait(0, deps=[adding])
+        left = left * shrink[:, None] + added
+        adding = warpgroup_mma(weights, values.index(2 * before + 1).permute((1, 0)), nothing, use_acc=False,
+                               is_async=True)  # fmt: skip
         wide = gl.exp2(scores * factor - (higher - RAISED)[:, None])
-        shrink = gl.exp2(top - higher)
-        total = total * shrink + gl.sum(wide, axis=1)
+        total = total * following + gl.sum(wide, axis=1)
         top = higher
         coming_words = _words(wide, rows, BLOCK, operand)
         # Here, so that the assembler, which moves nothing past a loop, does not make the weights after what follows
         mbarrier.wait(k_there.index((step + 1) % STAGES), ((step + 1) // STAGES) & 1, pred=step + 1 < count)
-        sums, words = warpgroup_mma_wait(0, deps=[adding, coming_words])
+        added, words = warpgroup_mma_wait(0, deps=[adding, coming_words])
         mbarrier.arrive(v_free.index(before), count=1)
-        sums = sums * (shrink * ratio)[:, None]
+        right = right * shrink[:, None] + added
+        shrink = gl.convert_layout(following * ratio, along)
     last = (count - 1) % STAGES
     mbarrier.wait(v_there.index(last), ((count - 1) // STAGES) & 1)
+    share = gl.convert_layout(gl.where(sees > 0, unit / total, 0.0), along)
+    line = row + GROUP * rows + gl.arange(0, rows, along)
+    d = head * DIM + gl.arange(0, DIM // 2, gl.SliceLayout(0, half))
+    out += line.to(gl.int64)[:, None] * stride + d[None, :]
     weights = _operand(words, zero, rows, BLOCK, operand)
-    adding = warpgroup_mma(weights, values.index(last).permute((1, 0)), sums, is_async=True)
-    sums = warpgroup_mma_wait(0, deps=[adding])
-    sums = sums * (unit / total)[:, None]
-    sums = gl.where(sees > 0, sums, 0.0)
-    line = row + GROUP * rows + gl.arange(0, rows, gl.SliceLayout(1, layout))
-    d = head * DIM + gl.arange(0, DIM, gl.SliceLayout(0, layout))
-    gl.store(out + line.to(gl.int64)[:, None] * stride + d[None, :], sums.to(out.dtype.element_ty))
+    adding = warpgroup_mma(weights, values.index(2 * last).permute((1, 0)), nothing, use_acc=False, is_async=True)
+    left = (left * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
+    gl.store(out, left.to(out.dtype.element_ty))
+    adding = warpgroup_mma(weights, values.index(2 * last + 1).permute((1, 0)), nothing, use_acc=False, is_async=True)
+    right = (right * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
+    gl.store(out + DIM // 2, right.to(out.dtype.element_ty))
 
 
 @gluon.jit
 def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, query_blocks, key_blocks, listed,
-            stride, scale, DIM: gl.constexpr, BLOCK: gl.constexpr, STAGES: gl.constexpr,
-              TAKE_TURNS: gl.constexpr):  # fmt: skip
+            stride, scale, DIM: gl.constexpr, BLOCK: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
     head = gl.program_id(1)
     heads = gl.num_programs(1)
     block = gl.load(order + head * query_blocks + gl.program_id(0))
@@ -156,16 +166,13 @@ def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, 
     q_scale = gl.load(q_scales + block * heads + head) * scale
     queries = gl.allocate_shared_memory(q.dtype, [2, BLOCK // 2, DIM], q.layout)
     keys = gl.allocate_shared_memory(k.dtype, [STAGES, BLOCK, DIM], k.layout)
-    values = gl.allocate_shared_memory(v.dtype, [STAGES, DIM, BLOCK], v.layout)
+    values = gl.allocate_shared_memory(v.dtype, [2 * STAGES, DIM // 2, BLOCK], v.layout)
     q_there = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
     k_there = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_there = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_there, count=1)
-    mbarrier.init(turns.index(0), count=1)
-    mbarrier.init(turns.index(1), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(k_there.index(stage), count=1)
         mbarrier.init(v_there.index(stage), count=1)
@@ -173,11 +180,9 @@ def _attend(q, k, v, q_scales, k_scales, v_scales, numbers, counts, order, out, 
         mbarrier.init(v_free.index(stage), count=2)
     gl.warp_specialize([
         (_multiply, (out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales,
-                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, turns, 0, BLOCK, DIM, STAGES,
-                     TAKE_TURNS)),
+                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, 0, BLOCK, DIM, STAGES)),
         (_multiply, (out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales,
-                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, turns, 1, BLOCK, DIM, STAGES,
-                     TAKE_TURNS)),
+                     queries, keys, values, q_there, k_there, k_free, v_there, v_free, 1, BLOCK, DIM, STAGES)),
         (_fetch, (q, k, v, numbers, count, key_blocks, row, head, heads, queries, keys, values, q_there, k_there,
                   k_free, v_there, v_free, BLOCK, DIM, STAGES)),
     ], [4, 1], [240, 24])  # fmt: skip
@@ -189,11 +194,11 @@ def attend_in_eights(q: Queries, seen: Keys, numbers: Tensor, counts: Tensor) ->
     out = torch.empty(tokens, heads, dim, dtype=q.dtype, device=counts.device)
     order = counts.argsort(dim=-1, descending=True).int()  # a head's longest first: nobody waits for one at the end
     blocks = len(seen.values)
-    tiles = ((q.values.flatten(1), HALF), (seen.keys.flatten(1), BLOCK), (seen.values.flatten(0, 2), dim))
+    tiles = ((q.values.flatten(1), HALF), (seen.keys.flatten(1), BLOCK), (seen.values.flatten(0, 2), dim // 2))
     _attend[(tokens // BLOCK, heads)](
         *(_described(x, rows) for x, rows in tiles), q.scales, seen.key_scales, seen.value_scales, numbers, counts,
         order, out, tokens // BLOCK, blocks, numbers.shape[-1], heads * dim, dim**-0.5 * LOG2_E, DIM=dim, BLOCK=BLOCK,
-        STAGES=STAGES, TAKE_TURNS=TAKE_TURNS, num_warps=4,
+        STAGES=STAGES, num_warps=4,
     )  # fmt: skip
     return out
 
