@@ -72,6 +72,32 @@ def _operand(words, zero, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.co
 
 
 @gluon.jit
+def _at(number, key_blocks, heads, head):
+    """Where the scales of a block of keys are; of a window that sees nothing any block."""
+    return gl.minimum(gl.maximum(number, 0), key_blocks - 1) * heads + head
+
+
+@gluon.jit
+def _weighed(scores, factor, top, total, shrink, ROWS: gl.constexpr, BLOCK: gl.constexpr, layout: gl.constexpr):
+    wide = gl.exp2(scores * factor - (top - RAISED)[:, None])
+    return _words(wide, ROWS, BLOCK, layout), total * shrink + gl.sum(wide, axis=1)
+
+
+@gluon.jit
+def _tile(row, stride, column, ROWS: gl.constexpr, COLUMNS: gl.constexpr, layout: gl.constexpr):
+    rows = row + gl.arange(0, ROWS, gl.SliceLayout(1, layout))
+    columns = column + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
+    return rows.to(gl.int64)[:, None] * stride + columns[None, :]
+
+
+@gluon.jit
+def _written(sums, shrink, weights, values, nothing, share, out):
+    adding = warpgroup_mma(weights, values.permute((1, 0)), nothing, use_acc=False, is_async=True)
+    sums = (sums * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
+    gl.store(out, sums.to(out.dtype.element_ty))
+
+
+@gluon.jit
 def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q_scale, k_scales, v_scales, queries,
               keys, values, q_there, k_there, k_free, v_there, v_free, GROUP: gl.constexpr,
               BLOCK: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
@@ -84,16 +110,13 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     zero = sees >> 31  # which the assembler does not know: so it copies weights before others are made in their place
     none = gl.zeros([rows, BLOCK], gl.float32, layout)
     left = gl.zeros([rows, DIM // 2], gl.float32, half)
-    right = left
-    nothing = left
+    right, nothing = left, left
     shrink = gl.zeros([rows], gl.float32, along)
     # scales are looked up a step ahead, and whose they are, two: nothing waits for them
-    number = gl.minimum(gl.maximum(gl.load(numbers), 0), key_blocks - 1)
-    factor = q_scale * gl.load(k_scales + number * heads + head)
-    unit = gl.load(v_scales + number * heads + head)
-    number = gl.minimum(gl.maximum(gl.load(numbers + gl.minimum(1, count - 1)), 0), key_blocks - 1)
-    next_scale = gl.load(k_scales + number * heads + head)
-    next_unit = gl.load(v_scales + number * heads + head)
+    at = _at(gl.load(numbers), key_blocks, heads, head)
+    factor, unit = q_scale * gl.load(k_scales + at), gl.load(v_scales + at)
+    at = _at(gl.load(numbers + gl.minimum(1, count - 1)), key_blocks, heads, head)
+    next_scale, next_unit = gl.load(k_scales + at), gl.load(v_scales + at)
     number = gl.load(numbers + gl.minimum(2, count - 1))
     mbarrier.wait(q_there, 0)
     mbarrier.wait(k_there.index(0), 0)
@@ -101,36 +124,27 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     scores = warpgroup_mma_wait(0, deps=[coming])
     mbarrier.arrive(k_free.index(0), count=1)
     top = gl.max(scores, axis=1) * factor
-    wide = gl.exp2(scores * factor - (top - RAISED)[:, None])
-    total = gl.sum(wide, axis=1)
-    words = _words(wide, rows, BLOCK, operand)
+    words, total = _weighed(scores, factor, top, gl.zeros_like(top), top, rows, BLOCK, operand)
     mbarrier.wait(k_there.index(1 % STAGES), (1 // STAGES) & 1, pred=count > 1)
     for step in range(1, count):
-        stage = step % STAGES
-        before = (step - 1) % STAGES
+        stage, before = step % STAGES, (step - 1) % STAGES
         weights = _operand(words, zero, rows, BLOCK, operand)
         coming = warpgroup_mma(q, keys.index(stage).permute((1, 0)), none, use_acc=False, is_async=True)
         mbarrier.wait(v_there.index(before), ((step - 1) // STAGES) & 1)
         adding = warpgroup_mma(weights, values.index(2 * before).permute((1, 0)), nothing, use_acc=False, is_async=True)
-        factor = q_scale * next_scale
-        ratio = unit / next_unit
-        unit = next_unit
-        number = gl.minimum(gl.maximum(number, 0), key_blocks - 1)
-        next_scale = gl.load(k_scales + number * heads + head)
-        next_unit = gl.load(v_scales + number * heads + head)
+        factor, ratio = q_scale * next_scale, unit / next_unit
+        unit, at = next_unit, _at(number, key_blocks, heads, head)
+        next_scale, next_unit = gl.load(k_scales + at), gl.load(v_scales + at)
         number = gl.load(numbers + gl.minimum(step + 2, count - 1))
         scores = warpgroup_mma_wait(1, deps=[coming])
         mbarrier.arrive(k_free.index(stage), count=1)
         higher = gl.maximum(top, gl.max(scores, axis=1) * factor)
-        following = gl.exp2(top - higher)
+        following, top = gl.exp2(top - higher), higher
         added = warpgroup_mma_wait(0, deps=[adding])
         left = left * shrink[:, None] + added
         adding = warpgroup_mma(weights, values.index(2 * before + 1).permute((1, 0)), nothing, use_acc=False,
                                is_async=True)  # fmt: skip
-        wide = gl.exp2(scores * factor - (higher - RAISED)[:, None])
-        total = total * following + gl.sum(wide, axis=1)
-        top = higher
-        coming_words = _words(wide, rows, BLOCK, operand)
+        coming_words, total = _weighed(scores, factor, top, total, following, rows, BLOCK, operand)
         # Here, so that the assembler, which moves nothing past a loop, does not make the weights after what follows
         mbarrier.wait(k_there.index((step + 1) % STAGES), ((step + 1) // STAGES) & 1, pred=step + 1 < count)
         added, words = warpgroup_mma_wait(0, deps=[adding, coming_words])
@@ -140,16 +154,10 @@ def _multiply(out, stride, sees, count, key_blocks, row, head, heads, numbers, q
     last = (count - 1) % STAGES
     mbarrier.wait(v_there.index(last), ((count - 1) // STAGES) & 1)
     share = gl.convert_layout(gl.where(sees > 0, unit / total, 0.0), along)
-    line = row + GROUP * rows + gl.arange(0, rows, along)
-    d = head * DIM + gl.arange(0, DIM // 2, gl.SliceLayout(0, half))
-    out += line.to(gl.int64)[:, None] * stride + d[None, :]
+    out += _tile(row + GROUP * rows, stride, head * DIM, rows, DIM // 2, half)
     weights = _operand(words, zero, rows, BLOCK, operand)
-    adding = warpgroup_mma(weights, values.index(2 * last).permute((1, 0)), nothing, use_acc=False, is_async=True)
-    left = (left * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
-    gl.store(out, left.to(out.dtype.element_ty))
-    adding = warpgroup_mma(weights, values.index(2 * last + 1).permute((1, 0)), nothing, use_acc=False, is_async=True)
-    right = (right * shrink[:, None] + warpgroup_mma_wait(0, deps=[adding])) * share[:, None]
-    gl.store(out + DIM // 2, right.to(out.dtype.element_ty))
+    _written(left, shrink, weights, values.index(2 * last), nothing, share, out)
+    _written(right, shrink, weights, values.index(2 * last + 1), nothing, share, out + DIM // 2)
 
 
 @gluon.jit
