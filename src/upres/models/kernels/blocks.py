@@ -32,7 +32,7 @@ def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Te
 
     A block of queries that may see nothing gives zeros. Only chosen blocks are read.
     """
-    if _suits_hopper(q):
+    if suits_hopper(q, q.shape[-1]):
         from upres.models.kernels.fused.hopper_blocks import attend_in_blocks as hopper
 
         return hopper(q, k, v, numbers, counts)
@@ -41,10 +41,10 @@ def attend_in_lists(q: Tensor, k: Tensor, v: Tensor, numbers: Tensor, counts: Te
     return kernel(q, k, v, numbers, counts)
 
 
-def _suits_hopper(q: Tensor) -> bool:
-    """Its kernel is written for one generation of GPUs, in a language that is Triton's from one version to the next."""
-    suits = q.is_cuda and q.element_size() == 2 and q.shape[-1] == HOPPER_DIM
-    return suits and _triton_is_3_6() and torch.cuda.get_device_capability(q.device)[0] == 9
+def suits_hopper(x: Tensor, head_dim: int) -> bool:
+    """Its kernels are written for one generation of GPUs, in a language that changes with Triton's versions."""
+    suits = x.is_cuda and x.element_size() == 2 and head_dim == HOPPER_DIM
+    return suits and _triton_is_3_6() and torch.cuda.get_device_capability(x.device)[0] == 9
 
 
 @cache

@@ -19,10 +19,10 @@ class Norms:
     eps: float
 
 
-def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Tensor | None) -> Tensor:
     """qkv: tokens (3 heads head_dim); rotation: tokens head_dim/2, complex64, of neighbouring elements.
 
-    Writes keys and values, (tokens, heads, head_dim), and gives the queries, likewise.
+    Writes keys and values, if these are wanted, (tokens, heads, head_dim), and gives the queries, likewise.
     """
     if 2 * rotation.shape[-1] != keys.shape[-1]:
         raise ValueError(f"rotations of {rotation.shape[-1]} pairs do not fit heads of {keys.shape[-1]} elements")
@@ -34,7 +34,8 @@ def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Te
     q, k = (turned(F.rms_norm(x, x.shape[-1:], weight, norms.eps).view(keys.shape), rotation)
             for x, weight in ((q, norms.q), (k, norms.k)))  # fmt: skip
     keys.copy_(k)
-    values.copy_(v.view(values.shape))
+    if values is not None:
+        values.copy_(v.view(values.shape))
     return q
 
 

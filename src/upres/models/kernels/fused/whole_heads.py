@@ -26,7 +26,7 @@ def _turned(v, weight, cos, sin, eps, COLUMNS: tl.constexpr, HEADS: tl.constexpr
 
 @triton.jit
 def _placed(qkv, norm_q, norm_k, rotation, q, k, v, stride, eps, HEADS: tl.constexpr, BH: tl.constexpr,
-            DIM: tl.constexpr):  # fmt: skip
+            DIM: tl.constexpr, VALUES: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     h, d, pair = tl.arange(0, BH), tl.arange(0, DIM), tl.arange(0, DIM // 2)
     columns: tl.constexpr = HEADS * DIM
@@ -42,7 +42,8 @@ def _placed(qkv, norm_q, norm_k, rotation, q, k, v, stride, eps, HEADS: tl.const
     x = tl.load(qkv + columns + tile, mask=mask, other=0.0).to(tl.float32)
     x = _turned(x, tl.load(norm_k + tile, mask=mask, other=0.0).to(tl.float32), cos, sin, eps, columns, BH, DIM // 2)
     tl.store(k + at, x.to(k.dtype.element_ty), mask=mask)
-    tl.store(v + at, tl.load(qkv + 2 * columns + tile, mask=mask, other=0.0), mask=mask)
+    if VALUES:
+        tl.store(v + at, tl.load(qkv + 2 * columns + tile, mask=mask, other=0.0), mask=mask)
 
 
 @triton.jit
@@ -55,12 +56,13 @@ def _means(x, out, TOKENS: tl.constexpr, DIM: tl.constexpr):
 
 
 @launched
-def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def placed(qkv: Tensor, norms: Norms, rotation: Tensor, keys: Tensor, values: Tensor | None) -> Tensor:
     """head_dim: a power of two. keys and values without gaps."""
     tokens, heads, dim = keys.shape
     q = torch.empty_like(keys)
-    _placed[(tokens,)](qkv, norms.q, norms.k, torch.view_as_real(rotation), q, keys, values, qkv.stride(0), norms.eps,
-                       HEADS=heads, BH=triton.next_power_of_2(heads), DIM=dim, num_warps=4)  # fmt: skip
+    _placed[(tokens,)](qkv, norms.q, norms.k, torch.view_as_real(rotation), q, keys, keys if values is None else values,
+                       qkv.stride(0), norms.eps, HEADS=heads, BH=triton.next_power_of_2(heads), DIM=dim,
+                       VALUES=values is not None, num_warps=4)  # fmt: skip
     return q
 
 
