@@ -27,7 +27,7 @@ demo: setup ## restore a clip through the MCP stdio server and make a before/aft
 # the heavy files come early in the alphabet, so that the two processes end at about the same time
 test: export OMP_NUM_THREADS = 1
 test: setup check ## lint, types, house rules, docs and all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
 
 test-media: setup ## the media contract in full: clips, hostile files, killed workers, an hour in sync (about half an hour)
 	$(BIN)/python -m tests.contract --write docs/media.md
@@ -49,7 +49,7 @@ bench-gpu: setup ## on a GPU: phases, frames/s and attention against counted wor
 chaos: setup ## kill submitters and workers, fill the disk, race starts and exits: nothing is lost (about an hour)
 	$(BIN)/python -m tests.chaos
 
-conformance: setup ## the official MCP suite against the real server (needs npm)
+conformance: setup ## the official MCP suite (part of make test too) and the MCP inspector against the real server
 	$(BIN)/python -m tests.conformance
 
 fuzz: setup .venv/schemathesis/bin/schemathesis ## schemathesis, in an environment of its own, against the REST API

@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "media.stills", "restore.plan",
                "restore.memory", "settings", "remote", "limits", "disk", "intake", "forecast", "line", "pictures",
                "pictures.values"},
-    "line": {"queue", "catalog"},
+    "line": {"queue", "catalog", "shared"}, "shared": set(),
     "remote": {"settings", "engine", "intake", "forecast", "pictures", "pictures.values"},
     "intake": {"limits", "media.probe", "media.output", "media.codecs", "media.nvenc", "restore.plan"},
     "forecast": {"catalog", "disk", "line", "media.probe", "media.output", "restore.plan", "restore.memory", "queue"},

@@ -24,7 +24,7 @@ from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
 from upres.forecast import Forecast, Machine, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at, with_encoder
-from upres.limits import check_disk, check_key, check_priority, check_size
+from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.line import Line, placed
 from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
@@ -38,7 +38,6 @@ from upres.tasks import GpuStatus, ModelList, QueueStatus, Task, TaskPage, TaskS
 
 POLL_S = 0.2
 SWITCH_PATIENCE_S = 600.0  # 16 GB from a slow disk
-RECENT_TASKS = 20
 PREVIEW_PRIORITY = 10  # somebody is looking at the screen
 ALL_STATES = tuple(TaskState)
 
@@ -75,7 +74,7 @@ class Engine(Protocol):
         """A moment of a task's input (or of the result of `against`) and of its result, as far as there is one: of a
         running task without `against`, what is restored so far. Of a preview, moments are those of the whole file.
 
-        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, InvalidParameter.
+        Raises TaskNotFound, TaskNotCompleted, OutputMissing, FileMissing, PathRefused, InvalidParameter.
         """
 
     def sheet(self, task_id: str) -> bytes:
@@ -172,7 +171,7 @@ class LocalEngine:
                       facts=facts_of(info, plan))  # fmt: skip
         task = self._store.add(new, self.settings.max_queued)
         self.supervisor.ensure(at_once=True)
-        return placed(task, self._line.places().get(task.id))  # queued, even if a worker has taken it since
+        return self._in_line(task)  # queued, even if a worker has taken it since
 
     def retry(self, task_id: str) -> Task:
         task = self._store.get(task_id)
@@ -211,6 +210,8 @@ class LocalEngine:
 
         task = self._store.get(task_id)
         source = Path(task.spec.input_path)
+        if against is None and source.exists():  # another program, or another time, may have accepted it
+            beneath(source, self.settings.all_roots)
         before = Footage.of(source, source)
         if task.state is TaskState.PROCESSING and against is None:
             early = compare_unfinished(before, self.settings.work_dir / task_id, at_s, focus)
@@ -228,17 +229,21 @@ class LocalEngine:
 
     def status(self, task_id: str) -> Task:
         self.supervisor.ensure()
-        task = self._store.get(task_id)
-        place = self._line.places().get(task_id) if not task.state.finished else None
-        return placed(task, place)
+        seen = self._line.look()
+        task = next((task for task in seen.queue.unfinished if task.id == task_id), None)
+        return placed(task, seen.places[task_id]) if task is not None else self._store.get(task_id)
+
+    def _in_line(self, task: Task) -> Task:
+        return placed(task, self._line.look().places.get(task.id)) if not task.state.finished else task
 
     def wait(self, task_id: str, timeout_s: float | None = None, *, seen: Task | None = None) -> Task:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            task = self.status(task_id)
+            self.supervisor.ensure()
+            task = self._store.get(task_id)
             changed = seen is not None and (task.state, task.progress) != (seen.state, seen.progress)
             if task.state.finished or changed or (deadline is not None and time.monotonic() >= deadline):
-                return task
+                return self._in_line(task)
             time.sleep(POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic())))
 
     def cancel(self, task_id: str) -> Task:
@@ -273,20 +278,21 @@ class LocalEngine:
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         self.supervisor.ensure()
         found = self._store.page(states, page, page_size)
-        places = self._line.places()
+        places = self._line.look().places
         return found.model_copy(update={"tasks": tuple(placed(task, places.get(task.id)) for task in found.tasks)})
 
     def queue(self) -> QueueStatus:
         self.supervisor.ensure()
-        places, totals = self._line.places(), self._store.totals()
-        line = [placed(task, places.get(task.id)) for task in self._store.unfinished()]
-        times = [task.result.process_time_s for task in self._store.finished(RECENT_TASKS) if task.result is not None]
+        seen = self._line.look()
+        line = [placed(task, seen.places[task.id]) for task in seen.queue.unfinished]
+        times = [task.result.process_time_s for task in seen.queue.finished if task.result is not None]
+        totals = seen.queue.totals
         return QueueStatus(
             processing=tuple(task for task in line if task.state is TaskState.PROCESSING),
             pending=tuple(task for task in line if task.state is TaskState.QUEUED),
             total_completed=totals.get(TaskState.COMPLETED, 0), total_failed=totals.get(TaskState.FAILED, 0),
             avg_process_time_s=sum(times) / len(times) if times else 0.0,
-            estimated_total_wait_s=max((t.estimated_wait_s for t in line if t.estimated_wait_s), default=0.0),
+            estimated_total_wait_s=seen.longest_wait_s(),
         )  # fmt: skip
 
     def history(self, limit: int = 20) -> list[Task]:
@@ -361,7 +367,7 @@ class LocalEngine:
             device=slot.device_name, on_gpu=on_gpu, memory_mb=memory_mb,
             room_bytes=room_bytes(memory_mb * MB, self.settings.vram_limit_mb, on_gpu=on_gpu),
             disk=self._disk(folder), longest_s=self.settings.auto_longest_s,
-            queue_s=max((place.estimated_wait_s for place in self._line.places().values()), default=0.0),
+            queue_s=self._line.look().longest_wait_s(),
             cores=cpu_cores(self.settings.threads), loaded=self._loaded(),
         )  # fmt: skip
 

@@ -68,7 +68,7 @@ class MediaFacts(BaseModel):
         return cls(
             file=info.path.name, kind=info.kind, format=info.format, codec=info.codec, width=info.width,
             height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
-            duration_s=round(info.duration_s, 3), bytes=info.path.stat().st_size, pix_fmt=info.pix_fmt, hdr=info.hdr,
+            duration_s=round(info.duration_s, 3), bytes=info.size_bytes, pix_fmt=info.pix_fmt, hdr=info.hdr,
             interlaced=info.interlaced, variable_frame_rate=info.variable_frame_rate, has_alpha=info.has_alpha,
             rotation=info.rotation, sample_aspect=str(info.sample_aspect), bit_depth=info.bit_depth,
             foreign_profile=info.foreign_profile, damage=info.damage,
@@ -128,6 +128,18 @@ class Option(BaseModel):
     likely_s: float
 
 
+class Obtainable(BaseModel):
+    """A model that is not installed, and what it would need for this file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    download: str  # size of its files
+    needs_mb: int | None
+    fits: bool | None
+    likely_s: float
+
+
 class Forecast(BaseModel):
     """The dry run of a task. Nothing is reserved: a queue that moves, or other load, changes the times."""
 
@@ -151,6 +163,7 @@ class Forecast(BaseModel):
     disk_bytes: int  # needed at most while it runs
     free_bytes: int
     options: tuple[Option, ...]
+    not_installed: tuple[Obtainable, ...] = ()
     warnings: tuple[str, ...]
 
 
@@ -191,6 +204,7 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
         queue_s=machine.queue_s, preset=preset,
         output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
         options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
+        not_installed=tuple(_obtainable(media, spec, other, rates, machine) for other in _distinct(catalog.absent())),
         warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
                   *filter(None, [machine.disk.shortage(*needs)])),
     )  # fmt: skip
@@ -332,6 +346,20 @@ def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machi
     plan = plan_for(media, spec, model)
     memory, _ = memory_of(model, spec, plan, machine)
     return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
+
+
+def _distinct(models: list[Model]) -> list[Model]:
+    """Of those that need the same the first."""
+    first: dict[tuple[str, ...], Model] = {}
+    for model in models:
+        first.setdefault((model.architecture, model.params, model.precision, model.size), model)
+    return list(first.values())
+
+
+def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Obtainable:
+    option = _option(media, spec, model, rates, machine)
+    return Obtainable(model=model.name, download=model.size, needs_mb=option.memory.needs_mb, fits=option.memory.fits,
+                      likely_s=option.likely_s)  # fmt: skip
 
 
 def _warnings(

@@ -70,7 +70,7 @@ def _nvenc_refusal(output: Output, devices: tuple[str, ...]) -> str:
 def facts_of(info: MediaInfo, plan: Plan) -> Facts:
     return Facts(
         width=info.width, height=info.height, fps=float(info.fps), duration_s=info.duration_s,
-        size_bytes=info.path.stat().st_size, prepared_width=plan.source.width, prepared_height=plan.source.height,
+        size_bytes=info.size_bytes, prepared_width=plan.source.width, prepared_height=plan.source.height,
         output_width=plan.frame.width, output_height=plan.frame.height,
     )  # fmt: skip
 

@@ -1,24 +1,40 @@
-"""The line of waiting tasks: each one's place, and how long until it is done. Changes nothing."""
+"""The line of waiting tasks at one moment: each one's place, and how long until it is done. Changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from upres.catalog import Catalog
 from upres.catalog.model import Model
-from upres.queue.store import Price, TaskStore, Waiting
+from upres.queue.store import Overview, Price, TaskStore, Waiting
 from upres.queue.workers import WorkerTable
+from upres.shared import SharedLook
 from upres.tasks import Task
 
 START_S = 5.0  # of a worker: torch on two cores that others use too; a quarter of it on an idle machine
 LOAD_GB_PER_S = 1.0  # of weights, from a disk to a device
+RECENT_TASKS = 20
+ESTIMATED_ANEW_S = 0.25  # what was measured of models and which one is loaded, for estimates alone
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     queue_position: int  # 1 = next or running
     estimated_wait_s: float  # until it is finished
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The queue at one moment, and the place of every unfinished task by its id."""
+
+    queue: Overview
+    places: Mapping[str, Place]
+
+    def longest_wait_s(self) -> float:
+        return max((place.estimated_wait_s for place in self.places.values()), default=0.0)
 
 
 def placed(task: Task, place: Place | None) -> Task:
@@ -32,6 +48,7 @@ def start_of(model: Model, loaded: str | None) -> float:
     return 0.0 if loaded == model.name else START_S + gigabytes(model.size) / LOAD_GB_PER_S
 
 
+@cache
 def gigabytes(size: str) -> float:
     """Of a size as the catalogue writes it: `16GB`, `0.3MB`."""
     return float(size[:-2]) / (1000 if size.endswith("MB") else 1)
@@ -44,27 +61,34 @@ class Line:
                  loaded: Callable[[], str | None]) -> None:  # fmt: skip
         self._store, self._workers, self._catalog = store, workers, catalog
         self._lanes, self._cores, self._loaded = lanes, cores, loaded
+        self._rates: dict[tuple[str, Price], float] = {}
+        self._resident: str | None = None
+        self._estimated_at = float("-inf")
+        self.look = SharedLook(self._glance)
 
-    def places(self) -> dict[str, Place]:
-        """Of every unfinished task, by its id."""
+    def _glance(self) -> Glance:
+        queue = self._store.overview(RECENT_TASKS)
+        if queue.line and time.monotonic() - self._estimated_at > ESTIMATED_ANEW_S:
+            self._rates, self._resident, self._estimated_at = {}, self._loaded(), time.monotonic()
+        return Glance(queue, self._places(queue.line))
+
+    def _places(self, line: list[Waiting]) -> dict[str, Place]:
         places: dict[str, Place] = {}
-        rates: dict[tuple[str, Price], float] = {}
-        ahead_s, line = 0.0, self._store.line()
-        loaded = self._loaded() if line else None
+        ahead_s, loaded = 0.0, self._resident
         for position, waiting in enumerate(line, start=1):
-            ahead_s += self._remaining_s(waiting, rates, loaded) / self._lanes
+            ahead_s += self._remaining_s(waiting, loaded) / self._lanes
             loaded = waiting.model
             places[waiting.id] = Place(position, ahead_s)
         return places
 
-    def _remaining_s(self, waiting: Waiting, rates: dict[tuple[str, Price], float], loaded: str | None) -> float:
+    def _remaining_s(self, waiting: Waiting, loaded: str | None) -> float:
         """From the task's own pace once it has one, else from what was measured of its model (asked for once)."""
         left = waiting.price.frames - waiting.progress.frames_done
         if waiting.progress.fps > 0:
             return left / waiting.progress.fps
         kind = (waiting.model, waiting.price)
-        if kind not in rates:
+        if kind not in self._rates:
             measured = self._workers.pixels_per_s(*kind)
-            rates[kind] = (measured if measured is not None
-                           else self._catalog.expected_pixels_per_s(waiting.model, self._cores))  # fmt: skip
-        return start_of(self._catalog.known(waiting.model), loaded) + left * waiting.price.pixels / rates[kind]
+            self._rates[kind] = (measured if measured is not None
+                                 else self._catalog.expected_pixels_per_s(waiting.model, self._cores))  # fmt: skip
+        return start_of(self._catalog.known(waiting.model), loaded) + left * waiting.price.pixels / self._rates[kind]

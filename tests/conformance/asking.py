@@ -26,7 +26,7 @@ from mcp.types import (
 Ctx = Context[Any, Any]
 
 
-def _question(message: str, field: str = "name", kind: str = "string") -> ElicitRequest:
+def question(message: str, field: str = "name", kind: str = "string") -> ElicitRequest:
     schema = {"type": "object", "properties": {field: {"type": kind}}, "required": [field]}
     return ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=schema))
 
@@ -36,74 +36,74 @@ def _prompt(text: str) -> CreateMessageRequest:
     return CreateMessageRequest(params=CreateMessageRequestParams(messages=[message], max_tokens=100))
 
 
-def _asks(state: str | None = None, **requests: InputRequest) -> InputRequiredResult:
+def asks(state: str | None = None, **requests: InputRequest) -> InputRequiredResult:
     return InputRequiredResult(input_requests=requests, request_state=state)
 
 
-def _answers(ctx: Ctx) -> dict[str, Any]:
+def answers_of(ctx: Ctx) -> dict[str, Any]:
     return dict(ctx.input_responses) if ctx.input_responses else {}
 
 
-def _said(answer: object, field: str) -> object:
+def said(answer: object, field: str) -> object:
     return answer.content.get(field) if isinstance(answer, ElicitResult) and answer.content else None
 
 
 async def test_input_required_result_elicitation(ctx: Ctx) -> str | InputRequiredResult:
     """Asks the user."""
-    answer = _answers(ctx).get("user_name")
-    return _asks(user_name=_question("What is your name?")) if answer is None else f"Hello, {_said(answer, 'name')}!"
+    answer = answers_of(ctx).get("user_name")
+    return asks(user_name=question("What is your name?")) if answer is None else f"Hello, {said(answer, 'name')}!"
 
 
 async def test_input_required_result_sampling(ctx: Ctx) -> str | InputRequiredResult:
     """Asks the model."""
-    match _answers(ctx).get("capital_question"):
+    match answers_of(ctx).get("capital_question"):
         case CreateMessageResult(content=TextContent(text=text)):
             return f"Model said: {text}"
         case _:
-            return _asks(capital_question=_prompt("What is the capital of France?"))
+            return asks(capital_question=_prompt("What is the capital of France?"))
 
 
 async def test_input_required_result_list_roots(ctx: Ctx) -> str | InputRequiredResult:
     """Asks for roots."""
-    match _answers(ctx).get("client_roots"):
+    match answers_of(ctx).get("client_roots"):
         case ListRootsResult(roots=roots):
             return f"Client exposed {len(roots)} root(s)."
         case _:
-            return _asks(client_roots=ListRootsRequest())
+            return asks(client_roots=ListRootsRequest())
 
 
 async def test_input_required_result_request_state(ctx: Ctx) -> str | InputRequiredResult:
     """Wants its state back."""
-    if "confirm" in _answers(ctx) and ctx.request_state == "request-state-nonce":
+    if "confirm" in answers_of(ctx) and ctx.request_state == "request-state-nonce":
         return "state-ok: confirmation received"
-    return _asks("request-state-nonce", confirm=_question("Please confirm", "ok", "boolean"))
+    return asks("request-state-nonce", confirm=question("Please confirm", "ok", "boolean"))
 
 
 async def test_input_required_result_tampered_state(ctx: Ctx) -> str | InputRequiredResult:
     """Takes no state but its own: the SDK seals it."""
     if ctx.request_state is None:
-        return _asks("round-1", confirm=_question("Please confirm", "ok", "boolean"))
+        return asks("round-1", confirm=question("Please confirm", "ok", "boolean"))
     return f"state-ok: {ctx.request_state}"
 
 
 async def test_input_required_result_multiple_inputs(ctx: Ctx) -> str | InputRequiredResult:
     """Asks three things at once."""
-    if {"user_name", "greeting", "client_roots"} <= _answers(ctx).keys():
+    if {"user_name", "greeting", "client_roots"} <= answers_of(ctx).keys():
         return "All inputs received."
-    return _asks("multiple-inputs", user_name=_question("What is your name?"), greeting=_prompt("Generate a greeting"),
+    return asks("multiple-inputs", user_name=question("What is your name?"), greeting=_prompt("Generate a greeting"),
                  client_roots=ListRootsRequest())  # fmt: skip
 
 
 async def test_input_required_result_multi_round(ctx: Ctx) -> str | InputRequiredResult:
     """Asks twice, and remembers in between by its state."""
     state = json.loads(ctx.request_state) if ctx.request_state else {"round": 0}
-    answers = _answers(ctx)
+    answers = answers_of(ctx)
     if state["round"] == 1 and "step1" in answers:
-        known = json.dumps({"round": 2, "name": _said(answers["step1"], "name")})
-        return _asks(known, step2=_question("Step 2: What is your favorite color?", "color"))
+        known = json.dumps({"round": 2, "name": said(answers["step1"], "name")})
+        return asks(known, step2=question("Step 2: What is your favorite color?", "color"))
     if state["round"] == 2 and "step2" in answers:
-        return f"{state['name']} likes {_said(answers['step2'], 'color')}."
-    return _asks(json.dumps({"round": 1}), step1=_question("Step 1: What is your name?"))
+        return f"{state['name']} likes {said(answers['step2'], 'color')}."
+    return asks(json.dumps({"round": 1}), step1=question("Step 1: What is your name?"))
 
 
 async def test_input_required_result_capabilities(ctx: Ctx) -> InputRequiredResult:
@@ -113,16 +113,16 @@ async def test_input_required_result_capabilities(ctx: Ctx) -> InputRequiredResu
     if can is None or can.sampling is not None:
         requests["sample"] = _prompt("Say hello")
     if can is None or can.elicitation is not None:
-        requests["ask"] = _question("What is your name?")
-    return _asks("capability-gated", **requests)
+        requests["ask"] = question("What is your name?")
+    return asks("capability-gated", **requests)
 
 
 async def test_input_required_result_prompt(ctx: Ctx) -> list[UserMessage] | InputRequiredResult:
     """A prompt that asks the user."""
-    answer = _answers(ctx).get("user_context")
+    answer = answers_of(ctx).get("user_context")
     if answer is None:
-        return _asks(user_context=_question("What context should the prompt use?", "context"))
-    text = f"Use the following context: {_said(answer, 'context')}"
+        return asks(user_context=question("What context should the prompt use?", "context"))
+    text = f"Use the following context: {said(answer, 'context')}"
     return [UserMessage(role="user", content=TextContent(type="text", text=text))]
 
 

@@ -30,6 +30,7 @@ from mcp.types import (
 )
 
 from tests.conformance.asking import ASKING, test_input_required_result_prompt
+from tests.conformance.long_tools import LongTools
 from tests.conformance.plain_tools import PIXEL, PLAIN
 from upres.engine import Engine
 from upres.settings import Settings
@@ -52,13 +53,14 @@ def json_schema_2020_12_tool() -> str:
     return "kept"
 
 
-def tools() -> Sequence[Tool]:
-    made = [Tool.from_function(fn) for fn in (*PLAIN, *ASKING, json_schema_2020_12_tool)]
+def tools(long: LongTools) -> Sequence[Tool]:
+    made = [Tool.from_function(fn) for fn in (*PLAIN, *ASKING, *long.functions, json_schema_2020_12_tool)]
     return [*made[:-1], made[-1].model_copy(update={"parameters": EVERY_KEYWORD})]
 
 
 def furnished(engine: Engine, settings: Settings) -> MCPServer[Any]:
-    server = mcp.build_server(engine, settings, tools())
+    long = LongTools()
+    server = mcp.build_server(engine, settings, tools(long), long)
     add_resources(server)
     add_prompts(server)
     add_handlers(server)

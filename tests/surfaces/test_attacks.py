@@ -8,6 +8,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from PIL import Image
 
 from tests.support import make_settings
 from tests.surfaces.attacks import ATTACKS, BEARER, BOMB_SIDE, TOKEN, Attack, table
-from tests.surfaces.serving import Served, serving
+from tests.surfaces.serving import PATIENCE_S, Served, serving
 from upres.engine import LocalEngine
 from upres.errors import InvalidSetting
 from upres.settings import Settings
 from upres.surfaces.asgi import serve
 from upres.surfaces.guard import fit_to_serve, is_loopback
+from upres.tasks import TaskSpec
 
 LIMIT_MB = 1
 MCP = {**BEARER, "accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
@@ -64,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, data in content.items():
         (folder / name).write_bytes(data)
     return {"roots": roots, "outside": outside, "link": roots / "link.png",
-            **{name: folder / name for name in content}}  # fmt: skip
+            "secret": secret, **{name: folder / name for name in content}}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,7 @@ def guarded(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     settings = make_settings(tmp_path_factory.mktemp("guarded") / "data", MAX_UPLOAD_SIZE=str(LIMIT_MB),
                              UPRES_ROOTS=str(files["roots"]), UPRES_MAX_GIGAPIXELS="0.2",
                              GPU_IDLE_TIMEOUT="0")  # fmt: skip
+    files["data"] = settings.data_dir
     with serving(settings, UPRES_TOKEN=TOKEN) as served:
         yield served
     LocalEngine(settings).stop()
@@ -144,3 +147,33 @@ def test_a_loopback_address_needs_none(fresh_settings: Settings, host: str) -> N
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("no IPv6")
     assert is_loopback(host)
+
+
+@pytest.fixture
+def accepted_elsewhere(guarded: Served, files: dict[str, Path]) -> Iterator[str]:
+    """A task that the machine's owner submitted, who may use any file."""
+    with closing(LocalEngine(make_settings(files["data"]))) as owners:
+        task_id = owners.submit(TaskSpec(input_path=str(files["outside"]), resolution=16)).id
+        yield task_id
+        owners.remove(task_id)
+
+
+def test_of_a_task_that_was_accepted_elsewhere_no_input_outside_the_roots_is_shown(
+    guarded: Served, accepted_elsewhere: str
+) -> None:
+    for path in ("files/{}/input", "compare/{}"):
+        reply = httpx.get(f"{guarded.url}/api/{path.format(accepted_elsewhere)}", headers=BEARER, timeout=PATIENCE_S)
+        assert (reply.status_code, reply.json()["code"]) == (403, "path_not_allowed")
+
+
+def test_an_input_that_became_a_link_out_of_the_roots_is_not_shown(guarded: Served, files: dict[str, Path]) -> None:
+    path = files["roots"] / "mine.png"
+    path.write_bytes(files["image"].read_bytes())
+    with closing(LocalEngine(make_settings(files["data"], UPRES_ROOTS=str(files["roots"])))) as engine:
+        task_id = engine.submit(TaskSpec(input_path=str(path), resolution=16)).id
+    url = f"{guarded.url}/api/files/{task_id}/input"
+    assert httpx.get(url, headers=BEARER).content == path.read_bytes()
+    path.unlink()
+    path.symlink_to(files["secret"])
+    reply = httpx.get(url, headers=BEARER)
+    assert (reply.status_code, reply.json()["code"]) == (403, "path_not_allowed")

@@ -234,6 +234,14 @@ async def test_every_model_says_what_it_is_best_for(client: Client) -> None:
         assert ":" in model["best_for"], "a purpose and the reason"
 
 
+async def test_what_a_model_that_is_not_installed_would_take_is_told(client: Client) -> None:
+    answer = await ask(client, "list_available_models")
+    absent = {model["name"]: model for group in answer["not_installed"] for model in group["models"]}
+    assert absent["seedvr2_ema_7b_fp16.safetensors"] == {
+        "name": "seedvr2_ema_7b_fp16.safetensors", "size": "16GB", "vram": "~24GB"}  # fmt: skip
+    assert not absent.keys() & {model["name"] for model in answer["models"]}
+
+
 @pytest.mark.parametrize(("tool", "arguments", "says"), [
     ("submit_video_task", {"file_path": "/no/such.mp4"}, "file_not_found: /no/such.mp4 does not exist; "),
     ("submit_video_task", {}, "invalid_parameter: file_path is missing: give a string"),

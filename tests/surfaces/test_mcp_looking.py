@@ -94,6 +94,18 @@ async def test_a_preview_shows_a_piece_of_a_video_and_starts_nothing_else(
     assert task.result is not None and task.result.frames == 4
 
 
+async def test_the_history_tells_previews_from_what_was_asked_for(
+    client: Client, engine: LocalEngine, small_image: Path
+) -> None:
+    seen, _ = await ask(client, "preview_task", file_path=str(small_image), resolution=72)
+    whole = engine.wait(engine.submit(TaskSpec(input_path=str(small_image), resolution=72)).id, 120).id
+    answer, _ = await ask(client, "get_queue_history", limit=1000)
+    marks = {item["id"]: item.get("preview", False) for item in answer["history"]}
+    assert (marks[seen["task_id"]], marks[whole]) == (True, False)
+    status, _ = await ask(client, "get_task_status", task_id=seen["task_id"])
+    assert status["params"]["preview"] is True
+
+
 async def test_a_previews_moments_count_from_the_start_of_the_file_that_was_named(
     client: Client, small_video: Path
 ) -> None:
@@ -148,6 +160,7 @@ async def test_a_folder_is_refused_with_what_to_do_instead(client: Client, small
     assert says.startswith(f"unsupported_media: {tmp_path.name} is a folder of 2 images; submit each image by itself")
     plan, _ = await ask(client, "plan_task", file_path=str(tmp_path))
     assert (plan["media"]["kind"], plan["frames"]) == ("video", 2)
+    assert plan["media"]["bytes"] == 2 * small_image.stat().st_size
 
 
 async def test_a_folder_of_frames_is_previewed_and_compared_like_a_video(
@@ -159,6 +172,19 @@ async def test_a_folder_of_frames_is_previewed_and_compared_like_a_video(
     assert seen["status"] == "completed", seen
     assert seen["from_seconds"] == pytest.approx(0.2, abs=0.05)
     assert [picture.size for picture in pictures] == [(96, 72), (96, 72)]
+
+
+async def test_a_folder_is_compared_at_the_rate_that_its_task_gave_it(
+    client: Client, engine: LocalEngine, tmp_path: Path
+) -> None:
+    for number in range(10):
+        Image.new("RGB", (64, 48), (number * 25, 0, 0)).save(tmp_path / f"{number}.png")
+    spec = TaskSpec(input_path=str(tmp_path), resolution=96, frame_rate=2, color_correction="none")
+    task_id = engine.wait(engine.submit(spec).id, 120).id
+    seen, (before, after) = await ask(client, "compare_task", task_id=task_id, at=4)
+    assert seen["duration_seconds"] == 5
+    for picture in (before, after):  # frame 8
+        assert picture.getpixel((10, 10))[0] == pytest.approx(200, abs=8)
 
 
 async def test_a_preview_of_an_image_shows_it(client: Client, small_image: Path) -> None:

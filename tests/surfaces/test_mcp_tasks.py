@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from jsonschema import validate
 
 from tests.surfaces.long_task import running_long_task
@@ -12,6 +13,7 @@ from tests.surfaces.serving import Served, until
 from tests.surfaces.stdio_process import pipe, request
 from upres.engine import LocalEngine
 from upres.settings import Settings
+from upres.tasks import TaskSpec
 
 TASKS = "io.modelcontextprotocol/tasks"
 VERSION = "2026-07-28"
@@ -27,10 +29,12 @@ class Wire:
                       "io.modelcontextprotocol/clientInfo": {"name": "wire", "version": "1"},
                       "io.modelcontextprotocol/clientCapabilities": capabilities}  # fmt: skip
 
-    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+    def ask(self, method: str, *, header: str | None = None, **params: Any) -> dict[str, Any]:
+        """`header` is what Mcp-Name says; left out: the right name; empty: there is no such header."""
         headers = {"MCP-Protocol-Version": VERSION, "Mcp-Method": method,
                    "Accept": "application/json, text/event-stream"}  # fmt: skip
-        if names := [params[key] for key in ("name", "taskId") if key in params]:
+        names = [header] if header is not None else [params[key] for key in ("name", "taskId") if key in params]
+        if names and names[0]:
             headers["Mcp-Name"] = names[0]
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": self._meta}}
         reply = httpx.post(self._url, json=body, headers=headers, timeout=60)
@@ -91,6 +95,26 @@ def test_stray_answers_are_acknowledged_and_unknown_tasks_are_invalid(server: Se
     for method in ("tasks/get", "tasks/cancel", "tasks/update"):
         error = wire.ask(method, taskId="nothere0", inputResponses={})["error"]
         assert (error["code"], error["message"].partition(":")[0]) == (-32602, "task_not_found")
+
+
+@pytest.mark.parametrize("header", ["another0", ""])
+def test_a_header_that_does_not_name_the_task_is_refused_before_anything_happens(
+    server: Served, engine: LocalEngine, tmp_path: Path, header: str
+) -> None:
+    wire = Wire(server, declares=True)
+    with running_long_task(engine, tmp_path) as task_id:
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            error = wire.ask(method, taskId=task_id, header=header)["error"]
+            assert error["code"] == -32020 and "mcp-name" in error["message"]
+        assert not engine.status(task_id).cancel_requested
+
+
+def test_over_stdio_there_are_no_headers_to_check(settings: Settings, engine: LocalEngine, small_image: Path) -> None:
+    task_id = engine.submit(TaskSpec(input_path=str(small_image), resolution=72)).id
+    meta = {"io.modelcontextprotocol/protocolVersion": VERSION,
+            "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}}  # fmt: skip
+    [answer], _ = pipe(settings, request("tasks/get", taskId=task_id, _meta=meta))
+    assert answer["result"]["taskId"] == task_id
 
 
 def test_a_client_that_declares_nothing_sees_no_task(server: Served, small_image: Path) -> None:

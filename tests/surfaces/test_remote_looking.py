@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
+from tests.support import ffmpeg
 from tests.surfaces.serving import PATIENCE_S, Served, serving
 from upres.engine import LocalEngine
-from upres.errors import InvalidParameter, ModelNotFound, UpresError
+from upres.errors import InvalidInput, InvalidParameter, ModelNotFound, UpresError
+from upres.media.decode import FrameReader, Reading
+from upres.media.probe import MediaInfo, probe
 from upres.pictures.values import Excerpt
 from upres.remote import RemoteEngine
 from upres.settings import Settings
@@ -49,6 +54,53 @@ def test_a_preview_is_cut_here_restored_there_and_compared_here(
     seen = remote.compare(task.id)
     assert (seen.width, seen.height) == (64, 48)
     assert remote.sheet(task.id).startswith(b"\xff\xd8")
+
+
+def frames_of(info: MediaInfo) -> np.ndarray:
+    with FrameReader(info, how=Reading(deep=True)) as reader:
+        return np.concatenate(list(reader))
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Six images of 64x48, 16 bits a sample in one of them."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48,hue=h=67*n", "-frames:v", "6", "-pix_fmt", "rgb24", folder / "%d.png")
+    ffmpeg("-f", "lavfi", "-i", "gradients=s=64x48", "-frames:v", "1", "-pix_fmt", "rgb48be", folder / "3.png")
+    return folder
+
+
+def test_a_folder_of_images_is_sent_as_one_file_and_comes_back_as_if_restored_here(
+    remote: RemoteEngine, engine: LocalEngine, frames: Path, tmp_path: Path
+) -> None:
+    spec = TaskSpec(input_path=str(frames), resolution=96, frame_rate=24000 / 1001, codec="ffv1")
+    there = remote.wait(remote.submit(spec).id, PATIENCE_S)
+    here = engine.wait(engine.submit(spec).id, PATIENCE_S)
+    assert there.result is not None and here.result is not None, (there.failure, here.failure)
+    pair = [probe(Path(task.result.output_path)) for task in (there, here) if task.result is not None]
+    assert [(info.frames, info.fps, info.bit_depth) for info in pair] == [(6, Fraction(24000, 1001), 16)] * 2
+    assert np.array_equal(*map(frames_of, pair))
+    assert remote.compare(there.id) == engine.compare(here.id)
+    assert list((tmp_path / "data" / "previews").iterdir()) == []
+
+
+def test_a_preview_of_a_folder_is_restored_there(remote: RemoteEngine, engine: LocalEngine, frames: Path) -> None:
+    spec = TaskSpec(input_path=str(frames), resolution=96)
+    task = remote.wait(remote.sample(spec, Excerpt(start_s=0, seconds=0.1)).id, PATIENCE_S)
+    assert task.result is not None and task.result.frames == 2, task.failure
+    assert remote.compare(task.id).height == 96
+    assert [(item.id, item.spec.preview) for item in remote.history(1)] == [(task.id, True)]
+
+
+def test_a_folder_that_is_no_clip_is_refused_before_anything_is_sent(
+    remote: RemoteEngine, engine: LocalEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    known = len(engine.history(1000))
+    with pytest.raises(InvalidInput, match="without images"):
+        remote.submit(TaskSpec(input_path=str(tmp_path / "empty")))
+    assert len(engine.history(1000)) == known
 
 
 def test_a_task_submitted_elsewhere_is_compared_by_the_server(

@@ -57,6 +57,16 @@ def test_where_all_must_be_squeezed_in_the_smallest_is_and_it_says_so(tmp_path: 
     assert re.search("streamed from host memory.*: slower", found.model_reason)
 
 
+def test_what_models_would_need_that_are_not_installed_is_told_once_for_all_that_need_the_same(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=9 << 30))
+    others = {other.model: other for other in found.not_installed}
+    installed = plan(tmp_path, FP8, machine=changed(GPU_24, room_bytes=9 << 30))
+    assert FP8 in others and SMALL not in others and SHARP not in others
+    assert others[FP8].needs_mb == {option.model: option for option in installed.options}[FP8].memory.needs_mb
+    assert others[FULL].download == "16GB" and others["flashvsr-v1.1-full"].needs_mb == 24_000
+    assert FP8 not in {other.model for other in installed.not_installed}
+
+
 def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:
     found = plan(tmp_path, SMALL, machine=changed(GPU_24, room_bytes=1 << 30), resolution=2160)
     assert found.model == "compact"

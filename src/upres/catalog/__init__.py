@@ -31,6 +31,7 @@ COMPACT = Model(
 )  # fmt: skip
 
 MODELS: tuple[Model, ...] = (*SEEDVR2_MODELS, *FLASHVSR_MODELS, COMPACT)
+_BY_NAME = {model.name: model for model in MODELS}
 # The default is the first installed one; compact needs no download.
 PREFERENCE: tuple[str, ...] = (*SEEDVR2_PREFERENCE, *FLASHVSR_PREFERENCE, "compact")
 
@@ -70,6 +71,9 @@ class Catalog:
     def installed_names(self) -> list[str]:
         return [model.name for model in MODELS if self.installed(model)]
 
+    def absent(self) -> list[Model]:
+        return [model for model in MODELS if not self.installed(model)]
+
     def paths(self, model: Model) -> tuple[Path, ...]:
         """The weights files. Raises ModelNotFound if one is missing."""
         missing = self.missing(model)
@@ -83,7 +87,7 @@ class Catalog:
 
     def known(self, name: str) -> Model:
         """Installed or not; for what another version ordered, the smallest."""
-        return next((model for model in MODELS if model.name == name), COMPACT)
+        return _BY_NAME.get(name, COMPACT)
 
     def expected_pixels_per_s(self, name: str, cores: int) -> float:
         """Output pixels per second, before anything was measured here; `cores` of a CPU, 0 for a GPU."""

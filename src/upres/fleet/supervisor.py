@@ -53,6 +53,7 @@ class Supervisor:
         self._worker_module = worker
         self._janitor = Janitor(settings, store)
         self._looked_at = float("-inf")
+        self._looking = threading.Lock()  # whoever finds it held has somebody who looks already
         self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # slot -> the last one, and when
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
         self._spawning = threading.Lock()  # threads of one front end; between front ends the slot's lock decides
@@ -71,8 +72,15 @@ class Supervisor:
 
     def ensure(self, *, at_once: bool = False) -> None:
         """Puts tasks of dead workers back and starts workers while tasks wait. Cheap: call it from every verb."""
-        if not at_once and time.monotonic() - self._looked_at < LOOK_EVERY_S:
-            return
+        if at_once:
+            self._look()
+        elif time.monotonic() - self._looked_at >= LOOK_EVERY_S and self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._looking.release()
+
+    def _look(self) -> None:
         self._looked_at = time.monotonic()
         for slot_name in self._store.slots_in_use():
             self._take_over(slot_name)

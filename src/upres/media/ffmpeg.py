@@ -19,6 +19,7 @@ from typing import IO, Any, Self, cast
 import imageio_ffmpeg
 
 from upres.errors import DiskFull, MediaFailed, UpresError
+from upres.media.readers import bare_environment
 
 STALL_S = 60.0  # the slowest honest step (x264's look-ahead filling at 8K on two cores) stays under half of it
 STDERR_BYTES = 64 * 1024
@@ -79,7 +80,7 @@ class FfmpegProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={name: value for name, value in os.environ.items() if name != "FFREPORT"},  # it would write logs
+                env=bare_environment(),
                 start_new_session=os.name == "posix",
             )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The child process of `probe`: opens one untrusted file and prints what it is, as JSON.
+"""The child process of `probe`: opens one untrusted file and prints what it is, as a line of JSON.
 
 Run by its path: it must start fast and may crash. Knows nothing of the rest of Upres (importing the package would cost
 more than the work itself), of what is worth a warning, or of how the facts are used.
@@ -367,17 +367,16 @@ def frame_rate(times: list[int], base: Fraction, last: int, stated: Iterable[Fra
     return measured.limit_denominator(max(1, int(1_001_000 / measured))), variable  # ffmpeg's largest -framerate term
 
 
-def main() -> None:
-    path, max_pixels, max_seconds, containers, seconds, parent = sys.argv[1:]
+def answer(path: str, max_pixels: str, max_seconds: str, containers: str, seconds: str, parent: str) -> str:
     limit_resources(int(seconds), int(parent))
     try:
-        answer: Facts = inspect(path, int(max_pixels), int(max_seconds), containers)
+        found: Facts = inspect(path, int(max_pixels), int(max_seconds), containers)
     except Refused as refusal:
-        answer = {"refused": refusal.args}
+        found = {"refused": refusal.args}
     except MemoryError:
-        answer = {"refused": ("invalid_input", "needs too much memory to be opened", "reduce its size")}
-    sys.stdout.write(json.dumps(answer))
+        found = {"refused": ("invalid_input", "needs too much memory to be opened", "reduce its size")}
+    return json.dumps(found) + "\n"  # a line that breaks off is none
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(answer(*sys.argv[1:]))

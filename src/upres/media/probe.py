@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
 import stat
-import subprocess
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from upres.errors import FileMissing, InvalidInput, MediaFailed, UnsupportedMedia
+from upres.media.readers import Readers
 from upres.tasks import MediaKind
 
 MAX_S = 100 * 3600.0  # of a clip, where no setting says less
@@ -22,7 +21,8 @@ MAX_PIXELS = 64_000_000  # of one frame or image: 8K is half of it; a 17 KB PNG 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 READ_BYTES_PER_S = 50e6  # counting frames reads the whole file; the slowest disk we wait for
-_INSPECTOR = Path(__file__).with_name("inspector.py")
+_READERS = Readers()
+atexit.register(_READERS.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ class MediaInfo:
     light_level: str = ""
     picture_start_s: Fraction = Fraction(0)  # container time of the first frame
     media_start_s: Fraction = Fraction(0)  # container time of the first frame or sound, whichever is earlier
+
+    @property
+    def size_bytes(self) -> int:
+        """On disk; of a folder its images'."""
+        return sum(file.stat().st_size for file in (self.files if self.files else (self.path,)))
 
     @property
     def hdr(self) -> bool:
@@ -102,22 +107,18 @@ def _regular_size(path: Path) -> int:
 
 
 def _inspect(path: Path, timeout_s: float, max_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-P", str(_INSPECTOR), str(path), str(MAX_PIXELS), str(round(max_s)), CONTAINERS,
-               str(round(timeout_s)), str(os.getpid())]  # fmt: skip
+    arguments = (str(path), str(MAX_PIXELS), str(round(max_s)), CONTAINERS, str(round(timeout_s)))
     try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
-            start_new_session=os.name == "posix",
-        )  # fmt: skip
-        answer = json.loads(child.stdout)
-    except subprocess.TimeoutExpired as error:
+        said = _READERS.read(arguments, timeout_s)
+        answer = json.loads(said.answer)
+    except TimeoutError as error:
         raise InvalidInput(f"{path.name} could not be read in {timeout_s:.0f} s", remedy="export it again") from error
     except ValueError as error:  # no JSON
-        if child.returncode > 0:
-            said = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise MediaFailed(f"the reader of {path.name} failed: {said}", remedy="reinstall av and pillow") from error
+        if said.status > 0:
+            remedy = "reinstall av and pillow"
+            raise MediaFailed(f"the reader of {path.name} failed: {said.complaint}", remedy=remedy) from error
         raise InvalidInput(  # a signal: libav crashed, or a limit of the child ended it
-            f"{path.name} stopped the reader (signal {-child.returncode})", remedy="it is damaged; export it again"
+            f"{path.name} stopped the reader (signal {-said.status})", remedy="it is damaged; export it again"
         ) from error
     return dict(answer)
 

@@ -59,7 +59,7 @@ def _part(path: Path) -> Path:
 
 def of_part(spec: TaskSpec, path: Path, info: MediaInfo, size: Size) -> TaskSpec:
     """The order for a part of the picture: enlarged as many times as `spec` enlarges the whole of `info`."""
-    change: dict[str, object] = {"input_path": str(path), "output_path": None}
+    change: dict[str, object] = {"input_path": str(path), "output_path": None, "preview": True}
     if spec.scale is None and min(size.height, size.width) != min(info.height, info.width):
         short = min(size.height, size.width) * spec.resolution // min(info.height, info.width)
         change["resolution"] = max(SMALLEST_SIDE, short)

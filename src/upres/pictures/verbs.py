@@ -82,7 +82,8 @@ def compare(before: Footage, after: Footage, at_s: float | None, focus: Focus) -
     """The same moment of two files; the middle if none is named. Raises InvalidParameter, FileMissing, MediaFailed."""
     if before.piece.place != after.piece.place:
         raise InvalidParameter("the two show different parts of the picture", remedy="preview both with one region")
-    first, second = probe(before.path), probe(after.path)
+    second = probe(after.path)
+    first = _like(second, before.path)
     start_s = max(before.piece.start_s, after.piece.start_s)
     end_s = min(before.piece.start_s + first.duration_s, after.piece.start_s + second.duration_s)
     if end_s < start_s:
@@ -103,7 +104,7 @@ def compare_unfinished(before: Footage, work: Path, at_s: float | None, focus: F
     ready = Segments.seen(work)
     if not ready.frames:  # nor ever any of an image
         return None
-    first = probe(before.path)
+    first = _like(probe(ready.folder / ready.entries[0].name), before.path)
     start_s, fps = before.piece.start_s, first.fps
     end_s = start_s + float(ready.frames / fps)
     moment = end_s if at_s is None else _moment(at_s, start_s, end_s, what="what is restored so far")
@@ -114,6 +115,11 @@ def compare_unfinished(before: Footage, work: Path, at_s: float | None, focus: F
     return Comparison(before=shown.before, after=shown.after, at_s=round(start_s + float(number / fps), 3),
                       start_s=round(start_s, 3), duration_s=round(end_s - start_s, 3), ready_s=round(end_s, 3),
                       width=new.width, height=new.height, detail=shown.detail)  # fmt: skip
+
+
+def _like(result: MediaInfo, path: Path) -> MediaInfo:
+    """What was restored: a folder of images has the rate that its result got, for it has none of its own."""
+    return probe(path, frame_rate=float(result.fps)) if result.fps else probe(path)
 
 
 def _moment(at_s: float | None, start_s: float, end_s: float, what: str = "the clip") -> float:

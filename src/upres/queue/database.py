@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from upres.errors import DiskFull, StoreUnusable, UpresError
 from upres.queue.migrations import migrate
 from upres.queue.points import reached
 
-BUSY_TIMEOUT_S = 30.0  # SQLite's back-off is unfair under many writers; seconds of waiting were measured
+BUSY_TIMEOUT_S = 30.0  # many writers on a slow disk: seconds of waiting were measured
+LOOK_AGAIN_S = 0.0005  # a commit takes one to twenty milliseconds, and nobody can read meanwhile
+Answer = TypeVar("Answer")
 
 
 class Database:
@@ -27,6 +31,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
+        self._writing = threading.Lock()  # of this process; between processes SQLite's lock decides
         self._all: list[sqlite3.Connection] = []
         self._all_lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -43,21 +48,36 @@ class Database:
 
     def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._translated():
-            return self._connection().execute(sql, values).fetchall()
+            connection = self._connection()
+            return _patiently(lambda: connection.execute(sql, values).fetchall())
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[..., list[sqlite3.Row]]]:
+        """Queries that all see the store as it is at the first: only that one may have to wait. Do nothing else in
+        between, for nobody can commit.
+        """
+        with self._translated():
+            connection = self._connection()
+            connection.execute("BEGIN")
+            try:
+                yield self.query
+            finally:
+                connection.execute("COMMIT")
 
     @contextmanager
     def write(self, name: str) -> Iterator[sqlite3.Connection]:
         """A BEGIN IMMEDIATE transaction: committed on leaving, rolled back on any exception."""
         with self._translated():
             connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                reached(f"{name}.written")
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            with self._writing:
+                _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+                try:
+                    yield connection
+                    reached(f"{name}.written")
+                    _patiently(lambda: connection.execute("COMMIT"))
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
             reached(f"{name}.committed")
 
     def _connection(self) -> sqlite3.Connection:
@@ -82,6 +102,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")
             migrate(connection)
+            connection.execute("PRAGMA busy_timeout = 0")  # from here on `_patiently`
         except BaseException:
             connection.close()
             raise
@@ -99,6 +120,20 @@ class Database:
             raise StoreUnusable(
                 f"{self.path.name}: {error.strerror}", remedy="set UPRES_DATA_DIR to a directory you can write to"
             ) from error
+
+
+def _patiently(step: Callable[[], Answer]) -> Answer:
+    """Does it as soon as no other connection is in the way. SQLite's own way to wait sleeps up to 100 ms at a time,
+    mostly beyond the end of the commit it waits for.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return step()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_AGAIN_S)
 
 
 def _named(path: Path, error: sqlite3.DatabaseError) -> UpresError:

@@ -8,6 +8,7 @@ import string
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -16,9 +17,13 @@ from upres.queue.database import Database
 from upres.queue.points import reached
 from upres.tasks import Facts, Failure, MediaKind, Progress, Result, Task, TaskPage, TaskSpec, TaskState
 
+REMEMBERED = 2048  # rows and what was read from them: most of a queue is the same at the next look
 ID_LENGTH = 8
 ID_LETTERS = string.digits + string.ascii_lowercase
 _LINE = "WHERE state IN ('queued', 'processing') ORDER BY state = 'queued', priority DESC, seq"
+_WAITING = ("id", "model", "frames", "pixels", "state", "progress")
+_TOTALS = "SELECT state, count(*) FROM tasks GROUP BY state"
+_RECENT = "SELECT * FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at DESC, seq DESC LIMIT ?"
 _NOTHING = Progress()
 
 
@@ -60,6 +65,16 @@ class Waiting:
     model: str
     price: Price
     progress: Progress  # of a running one; nothing done yet while queued
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The queue at one moment. `line` and `unfinished` are the same tasks in the same order."""
+
+    unfinished: list[Task]
+    line: list[Waiting]
+    totals: dict[TaskState, int]
+    finished: list[Task]  # the last ones, newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +135,21 @@ class TaskStore:
 
     def line(self) -> list[Waiting]:
         """The same tasks in the same order, at a fraction of the cost."""
-        rows = self._db.query(f"SELECT id, model, frames, pixels, state, progress FROM tasks {_LINE}")
-        return [Waiting(row["id"], row["model"], Price(row["frames"], row["pixels"]),
-                        _NOTHING if row["state"] == "queued" else Progress.model_validate_json(row["progress"]))
-                for row in rows]  # fmt: skip
+        return _line(self._db.query(f"SELECT {', '.join(_WAITING)} FROM tasks {_LINE}"))
+
+    def overview(self, recent: int) -> Overview:
+        """With the last `recent` finished tasks."""
+        with self._db.snapshot() as query:
+            unfinished, totals, finished = query(f"SELECT * FROM tasks {_LINE}"), query(_TOTALS), query(_RECENT, recent)
+        return Overview([_task(row) for row in unfinished], _line(unfinished), _counted(totals),
+                        [_task(row) for row in finished])  # fmt: skip
 
     def queued_count(self) -> int:
         return int(self._db.query("SELECT count(*) FROM tasks WHERE state = 'queued'")[0][0])
 
     def finished(self, limit: int) -> list[Task]:
         """Newest first."""
-        rows = self._db.query(
-            "SELECT * FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at DESC, seq DESC LIMIT ?", limit
-        )
-        return [_task(row) for row in rows]
+        return [_task(row) for row in self._db.query(_RECENT, limit)]
 
     def ended(self) -> list[Ended]:
         """Every finished task, oldest first."""
@@ -156,8 +172,7 @@ class TaskStore:
         return TaskPage(tasks=tuple(_task(row) for row in rows), total=total, counts=counts)
 
     def totals(self) -> dict[TaskState, int]:
-        rows = self._db.query("SELECT state, count(*) FROM tasks GROUP BY state")
-        return {TaskState(row[0]): row[1] for row in rows}
+        return _counted(self._db.query(_TOTALS))
 
     def cancel(self, task_id: str) -> Task:
         """A queued task is cancelled here and now, and so is one whose model is still being loaded: its worker loses
@@ -331,6 +346,21 @@ def _missing(task_id: str) -> TaskNotFound:
     return TaskNotFound(f"no task {task_id!r}", remedy="the queue's history lists the tasks there are")
 
 
+def _line(rows: list[sqlite3.Row]) -> list[Waiting]:
+    return [_waiting(*(row[name] for name in _WAITING)) for row in rows]
+
+
+@lru_cache(REMEMBERED)
+def _waiting(task_id: str, model: str, frames: int, pixels: int, state: str, progress: str) -> Waiting:
+    return Waiting(task_id, model, Price(frames, pixels),
+                   _NOTHING if state == "queued" else Progress.model_validate_json(progress))  # fmt: skip
+
+
+def _counted(totals: list[sqlite3.Row]) -> dict[TaskState, int]:
+    return {TaskState(row[0]): row[1] for row in totals}
+
+
+@lru_cache(REMEMBERED)
 def _task(row: sqlite3.Row) -> Task:
     """Shows also what a newer Upres ordered: parameters that this one does not know are left out."""
     return Task(

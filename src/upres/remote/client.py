@@ -15,8 +15,11 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
 from urllib.parse import quote
 
 from upres.engine import ALL_STATES, PREVIEW_PRIORITY
@@ -63,7 +66,7 @@ class RemoteEngine:
     def __init__(self, settings: Settings) -> None:
         """Raises InvalidSetting."""
         self._server = Server(settings.remote_url, settings.token)
-        self._data_dir = settings.data_dir
+        self._cuts = settings.data_dir / "previews"
         self._output_dir = settings.output_dir
         self._inputs = settings.data_dir / "remote"  # a file a task: where its input lies on this machine
         self._wanted: dict[str, Path] = {}  # where this process's own orders want their results
@@ -80,12 +83,8 @@ class RemoteEngine:
         if priority:
             form["priority"] = priority
         headers = {"Idempotency-Key": key} if key is not None else {}
-        name = os.fsencode(path.name).decode(errors="replace")
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise FileMissing(f"{path}: {error.strerror}", remedy="give the path of a readable file") from error
-        with file:
+        with self._to_send(path, spec) as file:
+            name = os.fsencode(os.path.basename(file.name)).decode(errors="replace")
             reply = self._server.ask(
                 SubmitReply, "POST", "/api/process", missing=self._no_model(str(spec.dit_model)),
                 data=form, files={"file": (name, file)}, headers=headers, timeout=SLOW,
@@ -95,6 +94,24 @@ class RemoteEngine:
         self._inputs.mkdir(parents=True, exist_ok=True)
         (self._inputs / _part(reply.task_id)).write_text(str(path), "utf-8")
         return self.status(reply.task_id)
+
+    @contextmanager
+    def _to_send(self, path: Path, spec: TaskSpec) -> Iterator[BinaryIO]:
+        """The file, or a folder's images as one."""
+        if path.is_dir():
+            from upres.pictures.packing import packed
+
+            info = looked_at(spec)
+            self._cuts.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self._cuts) as place, packed(info, Path(place)).open("rb") as file:
+                yield file
+            return
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise FileMissing(f"{path}: {error.strerror}", remedy="give the path of a readable file") from error
+        with file:
+            yield file
 
     def probe(self, path: str) -> MediaFacts:
         return MediaFacts.of(looked_at(TaskSpec(input_path=path)))
@@ -114,8 +131,8 @@ class RemoteEngine:
         except Lacking:
             frame_s = math.inf
         frames = preview_frames(info, excerpt, frame_s)
-        sweep(self._data_dir / "previews")  # no worker of this data directory does it
-        with cut_for_preview(info, spec, excerpt, frames, self._data_dir / "previews") as order:
+        sweep(self._cuts)  # no worker of this data directory does it
+        with cut_for_preview(info, spec, excerpt, frames, self._cuts) as order:
             return self.submit(order, priority=PREVIEW_PRIORITY)
 
     def compare(
@@ -149,7 +166,7 @@ class RemoteEngine:
         """The file that a front end of this data directory sent for the task, if it is still there."""
         note = self._inputs / _part(task_id)
         path = Path(note.read_text("utf-8")) if note.is_file() else None
-        return path if path is not None and path.is_file() else None
+        return path if path is not None and path.exists() else None
 
     def _lacks(self, route: str, remedy: str) -> Lacking:
         return Lacking(f"{self._server.url} has no {route}", remedy=remedy)

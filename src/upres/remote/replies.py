@@ -53,6 +53,7 @@ class StatusReply(Reply):
     model: str = ""  # addition
     input_filename: str = ""  # addition
     params: dict[str, Any] = {}
+    preview: bool = False  # addition, of a history; elsewhere among the params
     created_at: datetime = datetime.fromtimestamp(0, UTC)
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -78,8 +79,9 @@ class StatusReply(Reply):
     def task(self) -> Task:
         """Its `input_path` is a name alone: the server works on a copy of its own."""
         known = {name: self.params[name] for name in TaskSpec.model_fields if name in self.params}
+        spec = {"preview": self.preview, **known, "input_path": self.input_filename}
         return Task(
-            id=self.id, spec=TaskSpec.model_construct(**{**known, "input_path": self.input_filename}),
+            id=self.id, spec=TaskSpec.model_construct(**spec),
             kind=self.kind if self.kind is not None else self._guessed_kind(),
             model=self._model(), state=self.status, progress=self._progress(),
             created_at=_utc(self.created_at).timestamp(),
@@ -172,7 +174,7 @@ class ModelReply(Reply):
 
 class AbsentReply(Reply):
     best_for: str = ""
-    names: list[str] = []
+    models: list[ModelReply] = []
 
 
 class ModelsReply(Reply):
@@ -185,8 +187,8 @@ class ModelsReply(Reply):
     def listing(self) -> ModelList:
         models = tuple(ModelInfo(**model.model_dump(), architecture="", installed=True) for model in self.models)
         absent = tuple(
-            ModelInfo(**ModelReply(name=name, best_for=group.best_for).model_dump(), architecture="", installed=False)
-            for group in self.not_installed for name in group.names
+            ModelInfo(**{**model.model_dump(), "best_for": group.best_for}, architecture="", installed=False)
+            for group in self.not_installed for model in group.models
         )  # fmt: skip
         return ModelList(models=models, absent=absent, default=self.default, current=self.current,
                          loading_model=self.loading_model)  # fmt: skip

@@ -77,10 +77,13 @@ def serve(settings: Settings) -> None:
 def _bind(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         remedy = "another program may hold the port: set PORT (0 takes any free one) or UPRES_HOST"
         raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}", remedy=remedy) from error
+    # asyncio sends at once (TCP_NODELAY) only on what it knows to be TCP, and create_server leaves the protocol out: a
+    # body would wait 40 ms for the client to acknowledge the headers
+    return socket.socket(fileno=listener.detach())
 
 
 class _Server(uvicorn.Server):

@@ -23,7 +23,8 @@ from upres.surfaces.mcp_looking import LookingTools
 from upres.surfaces.mcp_parameters import CANCELS, READS, RELEASES, SUBMITS
 from upres.surfaces.mcp_prompts import add_prompts
 from upres.surfaces.mcp_resources import Shelf, add_completions, add_resources
-from upres.surfaces.mcp_tasks import TasksExtension
+from upres.surfaces.mcp_submits import Submits
+from upres.surfaces.mcp_tasks import TasksExtension, TaskSource
 from upres.surfaces.mcp_tools import Tools
 from upres.surfaces.mcp_waiting import Waiter
 from upres.version import __version__
@@ -55,19 +56,26 @@ class Entry:
     app: str | None = None  # the page in which hosts that can may show the answer
 
 
-def build_server(engine: Engine, settings: Settings, more: Sequence[Tool] = ()) -> MCPServer[Any]:
-    """A server with the tools that the settings allow, and `more` of them, ready for any transport."""
+def build_server(
+    engine: Engine, settings: Settings, more: Sequence[Tool] = (), source: TaskSource | None = None
+) -> MCPServer[Any]:
+    """A server with the tools that the settings allow, and `more` of them, ready for any transport.
+
+    `source` is whose tasks the tasks extension shows; left out: the engine's.
+    """
     waiter = Waiter(engine, settings)
     entries = [entry for entry in _entries(engine, settings, waiter)
                if (entry.core or settings.mcp_tools == "all")
                and (entry.hints.read_only_hint or not settings.mcp_read_only)]  # fmt: skip
+    if source is None:
+        source = Submits(engine, waiter)
     apps = Apps()
     apps.add_html_resource(COMPARE_URI, compare_html(), name="compare", title="Before and after", prefers_border=False)
     shelf = Shelf(engine)
     server = ToolServer(
         "upres", title="Upres", version=__version__, tools=[*map(_tool, entries), *more],
         instructions=READ_ONLY_INSTRUCTIONS if settings.mcp_read_only else INSTRUCTIONS,
-        read=shelf.contents, extensions=[apps, TasksExtension(engine, waiter)],
+        read=shelf.contents, extensions=[apps, TasksExtension(source)],
     )  # fmt: skip
     add_resources(server, shelf)
     add_completions(server, engine)

@@ -32,6 +32,7 @@ from upres.surfaces.mcp_parameters import (
 )
 from upres.surfaces.mcp_replies import caption, in_words, picture, reply
 from upres.surfaces.mcp_waiting import Waiter
+from upres.surfaces.turns import in_turn
 from upres.tasks import Task, TaskSpec, TaskState
 
 PREVIEW_PATIENCE_S = 600
@@ -80,24 +81,25 @@ class LookingTools:
         self._images = settings.mcp_images
         self._waiter = waiter
 
-    def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, MediaFacts]:
+    async def probe_media(self, file_path: FilePath) -> Annotated[CallToolResult, MediaFacts]:
         """What a video or image file is: size, frames, rate, codec, sound, and what a restored file will not carry.
 
         A folder of images counts as a video of these frames; to restore them one by one, submit each as an image.
         """
-        return reply(self._engine.probe(file_path))
+        return reply(await in_turn(partial(self._engine.probe, file_path)))
 
-    def plan_task(
+    async def plan_task(
         self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, dit_model: ModelName = "auto"
     ) -> Annotated[CallToolResult, Planned]:
         """How long, how large, with which model: a dry run of a submit tool that starts nothing.
 
         Answers "how long would this take", "will it fit" and "which model". With dit_model auto (the default) it
-        chooses the best installed model and says why; options lists the others. Where the time's basis is unmeasured,
+        chooses the best installed model and says why; options lists the others, not_installed what those that can be
+        had would need. Where the time's basis is unmeasured,
         tell the user the range, not the likely figure.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
-        plan = self._engine.plan(spec)
+        plan = await in_turn(partial(self._engine.plan, spec))
         step = (f"preview_task shows a piece of it; submit_{plan.media.kind}_task with dit_model={plan.model} "
                 "restores all of it.")  # fmt: skip
         return reply(Planned(**plan.model_dump(), next_step=step))

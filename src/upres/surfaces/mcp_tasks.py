@@ -1,32 +1,70 @@
-"""The tasks extension of MCP (io.modelcontextprotocol/tasks, protocol 2026-07-28) over the engine's tasks.
+"""The tasks extension of MCP (io.modelcontextprotocol/tasks, protocol 2026-07-28) over any source of tasks.
 
-A client that declares it gets a handle from the submit tools and polls it itself; the result is what wait_for_task
-would have answered. Every other client meets the tools as they are. Knows nothing of transports.
+A client that declares it gets a handle from the source's tools and polls it itself. Every other client meets the tools
+as they are. Knows neither the engine nor transports; mcp_submits.py is the source that is served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver.server import require_client_extension
 from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, RequestParams
-from pydantic import Field
+from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, decode_header_value
+from mcp.types import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ErrorData,
+    InputRequest,
+    RequestParams,
+)
+from pydantic import BaseModel, Field
 
-from upres.engine import Engine
 from upres.errors import TaskNotFound
-from upres.surfaces import views
-from upres.surfaces.mcp_replies import in_words, output_link, reply, status_of
-from upres.surfaces.mcp_waiting import Waiter
-from upres.tasks import Task, TaskState
+from upres.surfaces.views import zoned
 
+IDENTIFIER = "io.modelcontextprotocol/tasks"
 VERSIONS = frozenset({"2026-07-28"})
-SUBMITS = ("submit_video_task", "submit_image_task")
 POLL_MS = 2000
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A task as the extension shows it. Work that went wrong is "completed", with a result that says isError; "failed"
+    is for errors of the protocol.
+    """
+
+    id: str
+    status: Literal["working", "input_required", "completed", "failed", "cancelled"]
+    message: str
+    created_at: float  # seconds since the epoch, as the next one
+    changed_at: float
+    result: CallToolResult | None = None  # of completed work
+    error: ErrorData | None = None  # of failed work
+    questions: Mapping[str, InputRequest] = field(default_factory=dict)  # still open, by the keys of their answers
+
+
+class TaskSource(Protocol):
+    """Every method raises TaskNotFound."""
+
+    @property
+    def tools(self) -> Collection[str]:
+        """Names of those whose answers hold a `task_id` to poll."""
+
+    async def find(self, task_id: str) -> Work: ...
+
+    async def answer(self, task_id: str, answers: Mapping[str, Any]) -> None:
+        """Keys that no open question has are ignored."""
+
+    async def cancel(self, task_id: str) -> None:
+        """Finished work stays as it is."""
 
 
 class TaskParams(RequestParams):
@@ -37,18 +75,11 @@ class UpdateParams(TaskParams):
     input_responses: dict[str, Any] = Field(default_factory=dict)
 
 
-class Finished(views.TaskStatus):
-    """A finished task's status as the answer of the tool that submitted it: what Submitted requires is there too."""
-
-    task_id: str
-
-
 class TasksExtension(Extension):
-    identifier = "io.modelcontextprotocol/tasks"
+    identifier = IDENTIFIER
 
-    def __init__(self, engine: Engine, waiter: Waiter) -> None:
-        self._engine = engine
-        self._waiter = waiter
+    def __init__(self, source: TaskSource) -> None:
+        self._source = source
 
     def methods(self) -> Sequence[MethodBinding]:
         return (
@@ -61,59 +92,64 @@ class TasksExtension(Extension):
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         answer = await call_next(ctx)
-        if params.name not in SUBMITS or not self._declared(ctx) or not isinstance(answer, CallToolResult):
+        if params.name not in self._source.tools or not _declared(ctx) or not isinstance(answer, CallToolResult):
             return answer
         if answer.is_error or answer.structured_content is None:
             return answer
-        task = await self._task(answer.structured_content["task_id"])
-        return {"resultType": "task", **_handle(task)}
-
-    def _declared(self, ctx: ServerRequestContext[Any, Any]) -> bool:
-        capabilities = ctx.session.client_capabilities
-        extensions = capabilities.extensions if capabilities is not None else None
-        return ctx.protocol_version in VERSIONS and extensions is not None and self.identifier in extensions
+        return {"resultType": "task", **_handle(await _known(self._source.find(answer.structured_content["task_id"])))}
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
-        require_client_extension(ctx, self.identifier)
-        task = await self._task(params.task_id)
-        answer: dict[str, Any] = {"resultType": "complete", **_handle(task)}
-        if task.state in (TaskState.COMPLETED, TaskState.FAILED):
-            answer["result"] = _result(task).model_dump(mode="json", by_alias=True, exclude_none=True)
-        return answer
+        _admit(ctx, params)
+        work = await _known(self._source.find(params.task_id))
+        shown: dict[str, Any] = {"resultType": "complete", **_handle(work)}
+        if work.result is not None:
+            shown["result"] = _wire(work.result)
+        if work.error is not None:
+            shown["error"] = _wire(work.error)
+        if work.questions:
+            shown["inputRequests"] = {key: _wire(question) for key, question in work.questions.items()}
+        return shown
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> HandlerResult:
-        """Our tasks ask nothing, so there is nothing to answer; stray answers are ignored as the extension says."""
-        require_client_extension(ctx, self.identifier)
-        await self._task(params.task_id)
+        _admit(ctx, params)
+        await _known(self._source.answer(params.task_id, params.input_responses))
         return {"resultType": "complete"}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
-        require_client_extension(ctx, self.identifier)
-        await self._task(params.task_id)
-        await self._waiter.apart(partial(self._engine.cancel, params.task_id))
+        _admit(ctx, params)
+        await _known(self._source.cancel(params.task_id))
         return {"resultType": "complete"}
 
-    async def _task(self, task_id: str) -> Task:
-        try:
-            return await self._waiter.apart(partial(self._engine.status, task_id))
-        except TaskNotFound as error:
-            raise MCPError(code=INVALID_PARAMS, message=f"{error.code}: {error}") from error
+
+def _declared(ctx: ServerRequestContext[Any, Any]) -> bool:
+    capabilities = ctx.session.client_capabilities
+    extensions = capabilities.extensions if capabilities is not None else None
+    return ctx.protocol_version in VERSIONS and extensions is not None and IDENTIFIER in extensions
 
 
-def _handle(task: Task) -> dict[str, Any]:
-    """A failure of the work is an answer of the tool (isError); the extension's "failed" is for protocol errors."""
-    status = {TaskState.COMPLETED: "completed", TaskState.FAILED: "completed", TaskState.CANCELLED: "cancelled"}
-    changed = task.completed_at if task.completed_at is not None else (
-        task.started_at if task.started_at is not None else task.created_at)  # fmt: skip
+def _admit(ctx: ServerRequestContext[Any, Any], params: TaskParams) -> None:
+    """What the SDK checks of its own methods: that the header by which HTTP intermediaries route names the task (other
+    transports have no such headers), and what the client declared.
+    """
+    headers = ctx.request.headers if ctx.request is not None else {}
+    if MCP_METHOD_HEADER in headers and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:
+        raise MCPError(code=HEADER_MISMATCH, message=f"{MCP_NAME_HEADER} header does not match 'taskId' of the request")
+    require_client_extension(ctx, IDENTIFIER)
+
+
+async def _known(asked: Awaitable[Answer]) -> Answer:
+    try:
+        return await asked
+    except TaskNotFound as error:
+        raise MCPError(code=INVALID_PARAMS, message=f"{error.code}: {error}") from error
+
+
+def _handle(work: Work) -> dict[str, Any]:
     return {
-        "taskId": task.id, "status": status.get(task.state, "working"), "statusMessage": in_words(task),
-        "createdAt": views.zoned(task.created_at), "lastUpdatedAt": views.zoned(changed), "ttlMs": None,
-        "pollIntervalMs": POLL_MS,
+        "taskId": work.id, "status": work.status, "statusMessage": work.message, "createdAt": zoned(work.created_at),
+        "lastUpdatedAt": zoned(work.changed_at), "ttlMs": None, "pollIntervalMs": POLL_MS,
     }  # fmt: skip
 
 
-def _result(task: Task) -> CallToolResult:
-    status = status_of(task)
-    view = Finished(**{**status.model_dump(), "queue_position": 0, "estimated_wait_seconds": 0}, task_id=task.id)
-    answer = reply(view, *output_link(task))
-    return answer.model_copy(update={"is_error": task.state is TaskState.FAILED})
+def _wire(part: BaseModel) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_none=True)

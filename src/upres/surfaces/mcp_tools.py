@@ -28,6 +28,7 @@ from upres.surfaces.mcp_parameters import (
 from upres.surfaces.mcp_replies import Status, output_link, picture, reply, status_of
 from upres.surfaces.mcp_waiting import Waited, Waiter, client_name
 from upres.surfaces.stdio import ONE_SHOT_CLIENT
+from upres.surfaces.turns import in_turn
 from upres.tasks import Task, TaskSpec
 
 STOPPING = "It stops within seconds; wait_for_task tells when it has."
@@ -43,7 +44,7 @@ class Tools:
         self._images = settings.mcp_images
         self._waiter = waiter
 
-    def submit_video_task(
+    async def submit_video_task(
         self,
         file_path: FilePath,
         resolution: Resolution,
@@ -55,13 +56,14 @@ class Tools:
         """Restore and enlarge a video. Returns a task_id at once; then call wait_for_task with it.
 
         The result is a new file with the frames, frame rate, sound and subtitles of the input, which stays as it is.
+        A folder of images of one size is a video too: its frames in the order of their names, 24 a second.
         Several files: call it once for each, they queue up. Before: plan_task says how long, preview_task shows how.
         """
         spec = TaskSpec(input_path=file_path, kind="video", resolution=resolution, batch_size=batch_size,
                         dit_model=dit_model, color_correction=color_correction, seed=seed)  # fmt: skip
-        return reply(views.Submitted.of(self._engine.submit(spec)))
+        return reply(views.Submitted.of(await in_turn(partial(self._engine.submit, spec))))
 
-    def submit_image_task(
+    async def submit_image_task(
         self,
         file_path: FilePath,
         resolution: Resolution,
@@ -75,7 +77,7 @@ class Tools:
         """
         spec = TaskSpec(input_path=file_path, kind="image", resolution=resolution, dit_model=dit_model,
                         color_correction=color_correction, seed=seed)  # fmt: skip
-        return reply(views.Submitted.of(self._engine.submit(spec)))
+        return reply(views.Submitted.of(await in_turn(partial(self._engine.submit, spec))))
 
     async def wait_for_task(
         self, task_id: TaskId, timeout: Timeout = 600, poll_interval: PollInterval = 5, *, ctx: Context[Any, Any]
@@ -113,13 +115,14 @@ class Tools:
         return reply(views.Queue.of(self._engine.queue()))
 
     def get_queue_history(self, limit: Limit = 20) -> Annotated[CallToolResult, views.History]:
-        """The finished tasks, newest first, previews among them, each with the path of its file."""
+        """The finished tasks, newest first, each with the path of its file; what preview_task made says preview."""
         return reply(views.History.of(self._engine.history(limit), views.zoned))
 
     def list_available_models(self) -> Annotated[CallToolResult, views.Models]:
         """The installed models with what each is best for and why, the default one and the one that is loaded now.
 
-        Only these can be used; not_installed names the others, what they are best for, and how the user gets one.
+        Only these can be used; not_installed has the others, with their size, the memory they take and how the user
+        gets one.
         """
         return reply(views.Models.of(self._engine.models()))
 

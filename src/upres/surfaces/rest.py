@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import textwrap
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -25,6 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 from upres.engine import Engine
 from upres.errors import InvalidParameter, UpresError
 from upres.settings import Settings
+from upres.surfaces.turns import looking
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".webm": "video/webm",
                ".avi": "video/x-msvideo", ".ts": "video/mp2t", ".mts": "video/mp2t", ".m2ts": "video/mp2t",
@@ -36,16 +37,7 @@ HEAR_ON_S = 2.0
 # The folders of an absolute path, in which blanks are rare; our own routes are no paths.
 _FOLDERS = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:)?(?!/(?:api|docs|mcp|sse)\b)"
                       r"(?:[/\\][^/\\\s'\":;,]+)+[/\\](?=[^/\\\s])")  # fmt: skip
-_SUBMITS = anyio.CapacityLimiter(4)
-Answer = TypeVar("Answer")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
-
-
-async def in_turn(call: Callable[[], Answer]) -> Answer:
-    """Runs a submit in a thread. A few at a time: each waits for a process that reads the file, and a hundred of them
-    would hold every thread that the other routes run in.
-    """
-    return await anyio.to_thread.run_sync(call, limiter=_SUBMITS)
 
 
 class Problem(BaseModel):
@@ -215,11 +207,14 @@ async def json_object(request: Request) -> dict[str, object]:
 
 
 def get(router: APIRouter, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
-    """A GET route that answers HEAD too, as HTTP asks and `curl -I` expects."""
+    """A GET route that answers HEAD too, as HTTP asks and `curl -I` expects. One that is no coroutine only looks into
+    the store; what reads media is one.
+    """
 
     def register(endpoint: Endpoint) -> Endpoint:
-        router.get(path, **options)(endpoint)
-        router.head(path, **{**options, "include_in_schema": False})(endpoint)
+        answer = endpoint if inspect.iscoroutinefunction(endpoint) else looking(endpoint)
+        router.get(path, **options)(answer)
+        router.head(path, **{**options, "include_in_schema": False})(answer)
         return endpoint
 
     return register

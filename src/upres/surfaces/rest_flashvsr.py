@@ -17,11 +17,13 @@ from fastapi.responses import FileResponse, Response
 
 from upres.engine import ALL_STATES, Engine
 from upres.errors import FileMissing, ModelUnavailable, TaskNotCompleted
+from upres.limits import beneath
 from upres.surfaces import rest_flashvsr_system
-from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get, in_turn
+from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get
 from upres.surfaces.rest_flashvsr_ids import as_id
 from upres.surfaces.rest_flashvsr_schema import ParameterSchema, limits, parameter_schema
 from upres.surfaces.rest_flashvsr_views import STATES, Status, TaskListResponse, TaskProgressResponse, TaskResponse
+from upres.surfaces.turns import in_turn
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import FLASHVSR_API, Task, TaskState, order
 
@@ -139,10 +141,12 @@ def result(task_id: TaskId, engine: EngineDep) -> FileResponse:
 
 
 @get(router, "/api/files/{task_id}/input", summary="The input's file", response_class=FileResponse)
-def source(task_id: TaskId, engine: EngineDep) -> FileResponse:
+def source(task_id: TaskId, engine: EngineDep, settings: SettingsDep) -> FileResponse:
+    """The task may have been submitted on this machine, where other roots hold, and its file be a link by now."""
     path = Path(engine.status(task_id).spec.input_path)
     if not path.is_file():
         raise FileMissing(f"{path.name}, the input of task {task_id}, is gone", remedy="upload it again")
+    beneath(path, settings.all_roots)
     return Download(path)
 
 

@@ -14,7 +14,8 @@ from upres.engine import Engine
 from upres.errors import InvalidParameter
 from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, in_turn, json_object, without_folders
+from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object, without_folders
+from upres.surfaces.turns import in_turn
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import Task, TaskSpec, order
 from upres.version import __version__
@@ -167,8 +168,8 @@ def cancel(task_id: str, engine: EngineDep) -> views.TaskStatus:
 
 
 @router.post("/api/retry/{task_id}", summary="Submit a finished task's order again (addition)")
-def retry(task_id: str, engine: EngineDep) -> views.Submitted:
-    return views.Submitted.of(engine.retry(task_id))
+async def retry(task_id: str, engine: EngineDep) -> views.Submitted:
+    return views.Submitted.of(await in_turn(partial(engine.retry, task_id)))
 
 
 @get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,6 +13,7 @@ from upres.errors import InvalidParameter
 from upres.forecast import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Focus
 from upres.surfaces.rest import PROBLEMS, EngineDep, get, json_object
+from upres.surfaces.turns import in_turn
 from upres.tasks import TaskSpec, order
 
 router = APIRouter(tags=["Upres"], responses=PROBLEMS)
@@ -55,16 +57,16 @@ def plan(planned: Annotated[tuple[MediaFacts, TaskSpec], Depends(_planned)], eng
 
 
 @get(router, "/api/compare/{task_id}", summary="Before and after, as two small JPEGs in base64")
-def compare(
+async def compare(
     task_id: str,
     engine: EngineDep,
     at: Annotated[float | None, Query(ge=0, description="seconds; none: the middle")] = None,
     focus: Focus = "auto",
     against: Annotated[str | None, Query(description="a task whose result shall be the before")] = None,
 ) -> Comparison:
-    return engine.compare(task_id, at_s=at, focus=focus, against=against)
+    return await in_turn(partial(engine.compare, task_id, at_s=at, focus=focus, against=against))
 
 
 @get(router, "/api/sheet/{task_id}", summary="The result at a glance, JPEG", response_class=Response)
-def sheet(task_id: str, engine: EngineDep) -> Response:
-    return Response(engine.sheet(task_id), media_type="image/jpeg")
+async def sheet(task_id: str, engine: EngineDep) -> Response:
+    return Response(await in_turn(partial(engine.sheet, task_id)), media_type="image/jpeg")

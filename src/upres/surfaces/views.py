@@ -59,7 +59,8 @@ class Submitted(BaseModel):
                    estimated_wait_seconds=_wait_s(task), model=task.model)  # fmt: skip
 
 
-FURTHER_PARAMS = ("scale", "preprocess_width", "preserve_aspect_ratio", "sparse_ratio", "local_range", "kv_ratio")
+FURTHER_PARAMS = ("scale", "preprocess_width", "preserve_aspect_ratio", "sparse_ratio", "local_range", "kv_ratio",
+                  "preview")  # fmt: skip
 SHOWN_PARAMS = {*FURTHER_PARAMS, "preset"}
 
 
@@ -81,6 +82,7 @@ class Params(BaseModel):
     sparse_ratio: float | None = None
     local_range: int | None = None
     kv_ratio: float | None = None
+    preview: bool | None = None
     preset: str | None = None  # of a video's encoder, as decided at submit
 
 
@@ -226,6 +228,7 @@ class HistoryItem(BaseModel):
     output_resolution: str | None
     output_path: str | None = None  # addition: where its file is, if it is on this machine
     input_filename: str = ""  # addition
+    preview: bool = False  # addition: a look at a piece of a file, not the file
 
     @classmethod
     def of(cls, task: Task, clock: Clock = iso) -> HistoryItem:
@@ -237,7 +240,7 @@ class HistoryItem(BaseModel):
             output_filename=result.output_filename if result else None,
             output_resolution=result.output_resolution if result else None,
             output_path=result.output_path if result and Path(result.output_path).is_file() else None,
-            input_filename=task.spec.input_filename,
+            input_filename=task.spec.input_filename, preview=task.spec.preview,
         )  # fmt: skip
 
 
@@ -289,11 +292,17 @@ class ModelView(BaseModel):
     best_for: str = ""  # addition
 
 
+class AbsentModel(BaseModel):
+    name: str
+    size: str  # to download
+    vram: str
+
+
 class Absent(BaseModel):
     """Models of one architecture that are known and not installed."""
 
     best_for: str
-    names: list[str]
+    models: list[AbsentModel]
     install: str
 
 
@@ -309,11 +318,12 @@ class Models(BaseModel):
     def of(cls, listing: ModelList) -> Models:
         shown = [ModelView.model_validate(info.model_dump(include=set(ModelView.model_fields)))
                  for info in listing.models]  # fmt: skip
-        by_use: dict[str, list[str]] = {}
+        by_use: dict[str, list[AbsentModel]] = {}
         for info in listing.absent:
-            by_use.setdefault(info.best_for, []).append(info.name)
-        absent = [Absent(best_for=use, names=names, install="upres download NAME, on the machine that runs Upres")
-                  for use, names in by_use.items()]  # fmt: skip
+            model = AbsentModel(name=info.name, size=info.size, vram=info.vram)
+            by_use.setdefault(info.best_for, []).append(model)
+        absent = [Absent(best_for=use, models=models, install="upres download NAME, on the machine that runs Upres")
+                  for use, models in by_use.items()]  # fmt: skip
         return cls(models=shown, default=listing.default, current=listing.current,
                    loading=listing.loading_model is not None, loading_model=listing.loading_model,
                    not_installed=absent)  # fmt: skip

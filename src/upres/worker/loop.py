@@ -94,6 +94,7 @@ class Worker:
         self._stopping = threading.Event()
         database = Database(settings.data_dir / "upres.sqlite3")
         self._store, self._workers = TaskStore(database), WorkerTable(database)
+        self._shown: tuple[WorkerState, str | None, str | None] = ("idle", None, None)  # as `register` writes it
 
     def stop(self) -> None:
         """Safe in a signal handler: a running task goes back to the queue at its next window."""
@@ -138,14 +139,18 @@ class Worker:
         claim = self._store.claim(self._slot)
         if claim is not None:
             self._run(claim)
+        else:
             self._show("idle")
         return loaded or claim is not None
 
     def _show(self, state: WorkerState, loading_model: str | None = None) -> None:
-        """What others see of this worker; not worth a task where it cannot be written."""
+        """What others see of this worker, where it changes; not worth a task where it cannot be written."""
+        model = self._bench.model if loading_model is None else None
+        if (state, model, loading_model) == self._shown:
+            return
         with suppress(DiskFull, StoreUnusable):
-            model = self._bench.model if loading_model is None else None
             self._workers.set_state(self._slot, state, model=model, loading_model=loading_model)
+            self._shown = (state, model, loading_model)
 
     def _may_end(self, idle_since: float) -> bool:
         row = self._workers.get(self._slot)
@@ -191,7 +196,8 @@ class Worker:
         task = claim.task
         log.info("task %s attempt %d model %s", task.id, task.attempt, task.model)
         try:
-            self._show("loading", loading_model=task.model)
+            if task.model != self._bench.model:
+                self._show("loading", loading_model=task.model)
             self._bench.load(task.model)
             self._show("busy")
             done = self._bench.restore(claim, self._reporter(claim))
@@ -283,7 +289,7 @@ class _Reporter:
         if self._stopping.is_set():
             raise Stopped
         due = time.monotonic() - self._at >= REPORT_EVERY_S
-        if due or progress.phase != self._last.phase or progress.frames_done == progress.frames_total:
+        if due or progress.phase != self._last.phase:
             with suppress(DiskFull, StoreUnusable):  # a report that cannot be written is no reason to end the work
                 self._store.heartbeat(self._claim, progress)
             self._last, self._at = progress, time.monotonic()
