@@ -155,6 +155,7 @@ class LocalEngine:
         output = output_for(spec, info)
         plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, model.limits,
                          even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
+        output.check_size(plan.frame.width, plan.frame.height)
         preset = forecast.preset_for(spec, output, model, on_gpu=bool(self.supervisor.slots[0].uuid),
                                      cores=cpu_cores(self.settings.threads))  # fmt: skip
         update: dict[str, object] = {"input_path": str(info.path), "kind": info.kind, "preset": preset}

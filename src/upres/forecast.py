@@ -190,6 +190,7 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
     output = output_for(spec, media.info())
     model, reason = choose(media, spec, catalog, rates, machine)
     plan = plan_for(media, spec, model)
+    output.check_size(plan.frame.width, plan.frame.height)
     work = duration(model, plan, rates, machine)
     most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
     needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)

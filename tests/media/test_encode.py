@@ -110,6 +110,21 @@ def test_sizes_that_420_cannot_hold_are_refused(size, tmp_path):
         FrameWriter(tmp_path / "a.mp4", width=size[0], height=size[1], fps=Fraction(24))
 
 
+@pytest.mark.parametrize(("codec", "size", "remedy"), [
+    ("h265", (14, 64), "from 16x16 on, or codec=h264"), ("av1", (64, 8), "from 16x16 on"), ("h264", (2, 2), ""),
+    ("ffv1", (1, 8), "from 2x2 on"), ("ffv1", (3, 3), ""), ("h265", (16, 16), ""),
+])  # fmt: skip
+def test_sizes_that_an_encoder_does_not_take_are_refused_before_it_starts(codec, size, remedy, tmp_path):
+    output = Output(codec, "mkv", 8)
+    if remedy:
+        with pytest.raises(InvalidParameter, match=f"{size[0]}x{size[1]}") as refused:
+            output.check_size(*size)
+        assert remedy in refused.value.remedy
+    else:
+        output.check_size(*size)
+        write(tmp_path / f"a.{output.video.segment}", np.zeros((2, size[1], size[0], 3), np.uint8), output=output)
+
+
 @pytest.mark.parametrize("frames", [np.zeros((1, 48, 66, 3), np.uint8), np.zeros((1, 48, 64, 3), np.float32),
                                     np.zeros((48, 64, 3), np.uint8)])  # fmt: skip
 def test_frames_of_another_shape_or_type_are_refused(frames, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from upres.catalog import Catalog
 from upres.disk import Disk
+from upres.errors import InvalidParameter
 from upres.forecast import Forecast, Machine, MediaFacts, forecast, in_words
 from upres.line import START_S, start_of
 from upres.queue.store import Price
@@ -99,6 +100,12 @@ def test_the_encoder_takes_its_time_unless_the_model_would_wait_for_it(
     asked: dict[str, object], media: MediaFacts, machine: Machine, preset: str | None, tmp_path: Path
 ) -> None:
     assert plan(tmp_path, media=media, machine=machine, **asked).preset == preset
+
+
+def test_a_picture_too_small_for_its_encoder_is_refused_beforehand(tmp_path: Path) -> None:
+    tiny = SD.model_copy(update={"width": 8, "height": 8})
+    with pytest.raises(InvalidParameter, match="8x8 cannot be written as h265"):
+        plan(tmp_path, media=tiny, scale=1, codec="h265")
 
 
 def test_a_slow_model_has_time_for_medium(tmp_path: Path) -> None:

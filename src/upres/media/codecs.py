@@ -56,6 +56,7 @@ class VideoCodec:
     speeds: tuple[str, ...] = ()  # its values: fast, medium, slow
     segment: str = "mp4"  # suffix and muxer of the intermediate files
     even: bool = True  # sides must be
+    least_side: int = 1  # pixels, that its encoder takes (measured)
     medium_pixels_per_s: float = math.inf  # what a core reads and writes at medium: 1080p film, measured
     tag: str = ""  # in MP4 and MOV
 
@@ -69,16 +70,16 @@ VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
     "h264": VideoCodec("libx264", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 18, 51, 0.3,
                        speed="-preset", speeds=_X26, medium_pixels_per_s=2.1e7),
     "h265": VideoCodec("libx265", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 20, 51, 0.25,
-                       speed="-preset", speeds=_X26, tag="hvc1", medium_pixels_per_s=9e6),
+                       speed="-preset", speeds=_X26, tag="hvc1", least_side=16, medium_pixels_per_s=9e6),
     "av1": VideoCodec("libsvtav1", ("mp4", "mkv", "webm"), {8: "yuv420p", 10: "yuv420p10le"}, 26, 63, 0.2,
-                      speed="-preset", speeds=("10", "8", "5"), medium_pixels_per_s=1.6e7),
+                      speed="-preset", speeds=("10", "8", "5"), least_side=16, medium_pixels_per_s=1.6e7),
     "vp9": VideoCodec("libvpx-vp9", ("webm", "mkv", "mp4"), {8: "yuv420p", 10: "yuv420p10le"}, 24, 63, 0.3,
                       ("-b:v", "0", "-deadline", "good", "-tile-columns", "2"), speed="-cpu-used",
                       speeds=("5", "3", "1"), segment="mkv", medium_pixels_per_s=8e6),
     "prores": VideoCodec("prores_ks", ("mov", "mkv"), {10: "yuv422p10le"}, None, 0, 3.6,
                          ("-profile:v", "3", "-vendor", "apl0"), segment="mov"),
     "ffv1": VideoCodec("ffv1", ("mkv",), {8: "gbrp", 10: "gbrp10le", 16: "gbrp16le"}, None, 0, 14.0,
-                       ("-level", "3", "-slices", "4", "-slicecrc", "1"), segment="mkv", even=False),
+                       ("-level", "3", "-slices", "4", "-slicecrc", "1"), segment="mkv", even=False, least_side=2),
     "png": VideoCodec("png", ("zip",), {8: "rgb24", 16: "rgb48be"}, None, 0, 16.0, segment="mov", even=False),
     "tiff": VideoCodec("tiff", ("zip",), {8: "rgb24", 16: "rgb48le"}, None, 0, 28.0, segment="mov", even=False),
 })  # fmt: skip

@@ -59,10 +59,7 @@ class FrameWriter:
         framing: Framing | None = None,
         stall_s: float = STALL_S,
     ) -> None:
-        final = (width, height) if framing is None else (framing.width, framing.height)
-        if min(*final, width, height) < 1 or (output.even and (final[0] % 2 or final[1] % 2)):
-            raise InvalidParameter(f"{final[0]}x{final[1]} cannot be written as {output.codec}",
-                                   remedy="use even sizes from 2x2 on")  # fmt: skip
+        output.check_size(*((width, height) if framing is None else (framing.width, framing.height)))
         if fps <= 0 or sample_aspect <= 0:
             raise InvalidParameter(f"fps={fps}, sample_aspect={sample_aspect}", remedy="use values above 0")
         self._path, self._shape = path.absolute(), (height, width, 3)

@@ -71,6 +71,18 @@ class Output:
         """Do frames travel as 16-bit samples?"""
         return self.bits > 8
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raises InvalidParameter for a picture that cannot be written."""
+        if not self.codec:
+            return
+        least = max(self.video.least_side, 2 if self.even else 1)
+        if min(width, height) < least or (self.even and (width % 2 or height % 2)):
+            raise InvalidParameter(
+                f"{width}x{height} cannot be written as {self.codec}",
+                remedy=f"use {'even ' if self.even else ''}sizes from {least}x{least} on"
+                f"{', or codec=h264' if least > 2 else ''}",
+            )
+
     def result_bytes(self, pixels: int, frames: int, sound_s: float) -> int:
         """What the finished file may take, roughly; `sound_s` is the length of all its tracks together."""
         if not self.codec:

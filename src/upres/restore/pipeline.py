@@ -105,6 +105,7 @@ def restore(
     output = output_for(spec, info)
     plan = plan_clip(Size(info.height, info.width), info.frames, info.kind, spec, restorer.limits,
                      even=output.even, sample_aspect=info.sample_aspect)  # fmt: skip
+    output.check_size(plan.frame.width, plan.frame.height)
     job = Job(info, plan, output, spec, restorer, descent_for(plan, spec, restorer, room_bytes))
     try:
         if info.kind == "image":
