@@ -112,7 +112,7 @@ def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(frames: i
         vae = merged(VideoVae(SEEDVR2_VAE)).to(torch.bfloat16)
         ways = (vae.encoding(height, width, None, frames or 4), vae.decoding(height, width, None, frames or 4))
         sizes = ((3, long, height, width), (16, long // 4, height // 8, width // 8))
-        parts = [half(SEEDVR2_VAE, height * width, frames, copies=True) for half in (encoding, decoding)]
+        parts = [half(SEEDVR2_VAE, height * width, frames, copies=False) for half in (encoding, decoding)]
         for passage, size, part in zip(ways, sizes, parts, strict=True):
             with Meter() as meter:
                 passage.push(torch.empty(1, *size, dtype=torch.bfloat16)[:, :, :1], last=frames == 0)
@@ -127,15 +127,14 @@ def test_the_published_autoencoder_at_full_hd_takes_what_was_predicted(frames: i
 def test_five_frames_of_4k_take_what_was_predicted_without_tiles(half: str) -> None:
     """Of their first frame, which is seen again before itself, every convolution remembers one, not two."""
     height, width = 2160, 3840
-    predicted = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=True)
+    predicted = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=False)
     with torch.device("meta"):
         vae = merged(VideoVae(SEEDVR2_VAE)).to(torch.bfloat16)
         given = torch.empty(1, 3, 5, height, width) if half == "encoding" else torch.empty(1, 16, 2, 270, 480)
         with Meter() as meter:
             getattr(vae, half)(height, width).push(given.to(torch.bfloat16), last=True)
     assert meter.peak_bytes == pytest.approx(2 * predicted.closing, rel=0.05)
-    sparing = {"encoding": encoding, "decoding": decoding}[half](SEEDVR2_VAE, height * width, 4, copies=False)
-    assert 2 * sparing.closing < 60 * 2**30, "as on a GPU"
+    assert 2 * predicted.closing < 60 * 2**30
 
 
 @pytest.mark.parametrize("config", [SEEDVR2_3B, SEEDVR2_7B], ids=["3B", "7B"])

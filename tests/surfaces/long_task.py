@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import make_video
+from tests.surfaces.serving import until
 from upres.engine import Engine
 from upres.tasks import TaskSpec, TaskState
 
@@ -16,6 +17,7 @@ def running_long_task(engine: Engine, folder: Path) -> Iterator[str]:
         make_video(video, frames=500, size="160x120", sound=False)
     task_id = engine.submit(TaskSpec(input_path=str(video), resolution=720)).id
     try:
+        until(lambda: engine.status(task_id).state is TaskState.PROCESSING, "the long task runs")
         yield task_id
     finally:
         engine.cancel(task_id)

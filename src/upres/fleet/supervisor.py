@@ -35,6 +35,7 @@ START_GRACE_S = 10.0  # a started keeper takes its lock within this, or another 
 OUTDATED_S = 60.0  # how long this version leaves a queue alone whose next task needs a newer one
 EXIT_PATIENCE_S = 10.0
 KEEPER_PATIENCE_S = 25.0  # a keeper gives its worker TERM_PATIENCE_S before it kills it
+KEEPER_GRACE_S = 1.0  # it needs a tenth
 LOOK_EVERY_S = 0.25  # of all verbs together: a hundred clients that poll look no oftener for dead workers than one
 POLL_S = 0.05
 LOG_LIMIT_BYTES = 5_000_000
@@ -53,6 +54,7 @@ class Supervisor:
         self._worker_module = worker
         self._janitor = Janitor(settings, store)
         self._looked_at = float("-inf")
+        self._lost_at: dict[str, float] = {}  # slot -> when its task was first seen without a worker
         self._looking = threading.Lock()  # whoever finds it held has somebody who looks already
         self._started: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # slot -> the last one, and when
         self._children: list[subprocess.Popen[bytes]] = []  # not reaped yet
@@ -200,8 +202,19 @@ class Supervisor:
     def _take_over(self, slot_name: str) -> None:
         """The failure detector: a slot that runs a task and whose lock is free has lost its worker."""
         lock = slot_lock(self._settings.data_dir, slot_name)
-        with contextlib.suppress(Timeout), lock.acquire(blocking=False):
-            self._janitor.clear(self._store.requeue_orphans(slot_name, self._settings.max_attempts))
+        try:
+            with lock.acquire(blocking=False):
+                if not self._left_to_keeper(slot_name):
+                    self._janitor.clear(self._store.requeue_orphans(slot_name, self._settings.max_attempts))
+        except Timeout:
+            self._lost_at.pop(slot_name, None)
+
+    def _left_to_keeper(self, slot_name: str) -> bool:
+        """A living keeper sees to the task at once and knows what its worker died of; but it may stand still itself."""
+        if not is_held(keeper_lock(self._settings.data_dir, slot_name)):
+            return False
+        lost_at = self._lost_at.setdefault(slot_name, time.monotonic())
+        return time.monotonic() - lost_at < KEEPER_GRACE_S
 
     def _starting(self, slot_name: str) -> bool:
         """Is the keeper we started yet to take its lock? One that had it and is on its way out no longer looks at the

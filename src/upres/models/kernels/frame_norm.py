@@ -15,6 +15,8 @@ from upres.models.kernels.convolution import FACTOR
 from upres.models.kernels.fp8 import LARGEST
 from upres.models.kernels.switch import fused
 
+IN_FLOAT32 = 1 << 24  # values that are in it at a time, where what is given is narrower
+
 _sums = WeakTensorKeyDictionary()  # of what `total` made, as long as it is there
 
 
@@ -37,17 +39,15 @@ def frame_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     if out.dtype == torch.float8_e4m3fn:
         narrow = frame_norm(x, groups, weight, bias, eps, silu=silu, before=before)
         return out.copy_((narrow * FACTOR).clamp_(-LARGEST, LARGEST))
-    if x.is_cuda:
+    if x.is_cuda or x.dtype.itemsize == 2:
         return by_sums(x, groups, weight, bias, eps, out, silu=silu, before=before)
-    if x.dtype.itemsize == 2:  # rounded once, at the end
-        x, weight, bias = x.float(), weight.float(), bias.float()
     if before is not None:
         x = x + before.view(-1, 1, 1, 1)
     normed = _by_frames(x, groups, weight, bias, eps)
-    if silu and normed.dtype == out.dtype:
+    if silu:
         torch.ops.aten.silu.out(normed, out=out)
         return out
-    return out.copy_(F.silu(normed) if silu else normed)
+    return out.copy_(normed)
 
 
 def _by_frames(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -69,8 +69,10 @@ def total(h: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         return h + x
     if h.dtype.itemsize == 4:
         return h + x + bias.view(-1, 1, 1, 1)
-    for into, frame in zip(h.unbind(2), x.unbind(2), strict=True):  # rounded once; in float32 only a frame at a time
-        into.copy_((into.float() + frame).add_(bias.view(-1, 1, 1)))
+    rows = max(1, IN_FLOAT32 // (h.shape[0] * h.shape[1] * h.shape[4]))
+    for frame, added in zip(h.unbind(2), x.unbind(2), strict=True):  # rounded once
+        for into, some in zip(torch.split(frame, rows, dim=2), torch.split(added, rows, dim=2), strict=True):
+            into.copy_((into.float() + some).add_(bias.view(-1, 1, 1)))
     return h
 
 
@@ -109,6 +111,8 @@ def by_sums(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, ou
     scale, shift = (rearrange(p, "b g c t -> b (g c) t 1 1") for p in (scale, shift))
     if not silu:
         return torch.addcmul(shift, x, scale, out=out)
-    for part in zip(*(p.unbind(2) for p in (shift, x, scale, out)), strict=True):  # in float32 only a frame at a time
-        part[3].copy_(F.silu(torch.addcmul(*part[:3]), inplace=True))
+    rows = max(1, IN_FLOAT32 // (x.shape[0] * x.shape[1] * x.shape[4]))
+    for shift_of, scale_of, source, into in zip(*(p.unbind(2) for p in (shift, scale, x, out)), strict=True):
+        for some, result in zip(torch.split(source, rows, dim=2), torch.split(into, rows, dim=2), strict=True):
+            result.copy_(F.silu(torch.addcmul(shift_of, some, scale_of), inplace=True))
     return out

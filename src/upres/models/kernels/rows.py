@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from upres.models.kernels.fp8 import Rows, product, rounded
 from upres.models.kernels.switch import fp8, fused
 
-ROWS = 1 << 14  # that are in float32 at a time
+ROWS = 1 << 11  # that are in float32 at a time
 
 _kept = WeakTensorKeyDictionary()
 
