@@ -66,7 +66,7 @@ def judge(events: Sequence[Event], excused: frozenset[str] = frozenset()) -> Ver
         + _unlike_published(by_op["publish"], finals),
         strays=len(by_op["stray"]),
         completed_twice=sum(count > 1 for count in Counter(event["id"] for event in by_op["completed"]).values()),
-        written_by_stale_owners=_stale(events), two_owners=_returns(by_op["claim"]),
+        written_by_stale_owners=_stale(events), two_owners=_returns(events),
         notices=len(notices), notice_p50_s=_quantile(notices, 0.5), notice_p99_s=_quantile(notices, 0.99),
         tasks=len(finals), most_attempts=max((event["attempt"] for event in by_op["claim"]), default=0),
     )  # fmt: skip
@@ -92,14 +92,19 @@ def _stale(events: Sequence[Event]) -> int:
     return stale
 
 
-def _returns(claims: Sequence[Event]) -> int:
-    """A slot's claims must be runs of one process after the other: whoever was followed never claims again."""
-    returns = 0
-    slots = sorted({event["slot"] for event in claims})
-    for slot in slots:
-        owners = [pid for pid, _ in groupby(event["pid"] for event in claims if event["slot"] == slot)]
-        returns += len(owners) - len(set(owners))
-    return returns
+def _returns(events: Sequence[Event]) -> int:
+    """A slot's claims must be runs of one process after the other: whoever was followed never claims again. A number
+    that becomes an owner's once more is another process: systems give them out anew.
+    """
+    lives: Counter[int] = Counter()
+    claimants: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for event in events:
+        if event["op"] == "owner":
+            lives[event["pid"]] += 1
+        elif event["op"] == "claim":
+            claimants[event["slot"]].append((event["pid"], lives[event["pid"]]))
+    runs = {slot: [who for who, _ in groupby(claims)] for slot, claims in claimants.items()}
+    return sum(len(owners) - len(set(owners)) for owners in runs.values())
 
 
 def _quantile(values: Sequence[float], q: float) -> float:

@@ -62,6 +62,12 @@ def test_the_checker_finds_nothing_wrong_with_a_good_history() -> None:
     assert judge(good_history()).kept
 
 
+def test_a_process_number_given_out_anew_is_another_owner() -> None:
+    claim = {"op": "claim", "id": "task9", "token": 1, "attempt": 1, "slot": "cpu", "pid": 6}
+    assert not judge([*good_history(), claim]).kept
+    assert judge([*good_history(), {"op": "owner", "slot": "cpu", "pid": 6}, claim]).kept
+
+
 @pytest.mark.parametrize(
     ("fault", "event"),
     [
