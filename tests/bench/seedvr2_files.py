@@ -26,12 +26,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.bench.seedvr2_gpu import CONFIGS, PHASES, STORAGES, Bench, host_gib
+from tests.bench.seedvr2_gpu import PHASES, Bench, add_options, host_gib
 from tests.support import ffmpeg
 from upres.media.decode import Reading
 from upres.media.folder import open_reader
 from upres.media.probe import probe
-from upres.models.kernels import switch
 from upres.models.restorer import Restorer, Stream, StreamSpec
 from upres.models.seedvr2.restorer import SeedVr2Restorer
 from upres.restore.descent import Descent
@@ -182,22 +181,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("files", "modes", "long"))
     parser.add_argument("clips", nargs="+", type=Order.parsed)
-    parser.add_argument("--models", nargs="+", choices=tuple(CONFIGS), default=["3B"])
-    parser.add_argument("--storage", nargs="+", choices=STORAGES, default=list(STORAGES))
     parser.add_argument("--cut", type=int, default=0, help="the first frame of the second shot, of the part `modes`")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=int, default=5)
     parser.add_argument("--made", default="960x540", help="size of the clip that the part `long` makes")
     parser.add_argument("--every", type=float, default=30, help="seconds between two lines of the part `long`")
-    parser.add_argument("--kernels", choices=("auto", "plain", "fused", "fp8"), default="auto")
-    parser.add_argument("--card", type=int, default=0, help="GB to plan for; 0: those of the card there is")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/seedvr2-bench"))
-    parser.add_argument("--tiny", action="store_true")
-    bench = FileBench(parser.parse_args())
-    name = torch.cuda.get_device_name() if bench.on_gpu else "cpu"
-    switch.use(bench.options.kernels)
-    print(f"torch {torch.__version__}, {name}, kernels {switch.mode()}", flush=True)
-    bench.run()
+    add_options(parser)
+    FileBench(parser.parse_args()).run()
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ class Bench:
         self.clips = TINY_CLIPS if options.tiny else FULL_CLIPS
         self.warm = False
         options.folder.mkdir(parents=True, exist_ok=True)
+        switch.use(options.kernels)
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        print(f"torch {torch.__version__}, {name}, kernels {switch.mode()}", flush=True)
 
     def config(self, model: str) -> DitConfig:
         config = CONFIGS[model]
@@ -323,22 +326,24 @@ def host_peak_gib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=("clips", "blocks", "modes", "long"))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a Bench wants to be told."""
     parser.add_argument("--models", nargs="+", choices=tuple(CONFIGS), default=["3B"])
     parser.add_argument("--storage", nargs="+", choices=STORAGES, default=list(STORAGES))
-    parser.add_argument("--window", type=int, default=21, help="frames, of the part `modes`")
-    parser.add_argument("--frames", type=int, default=300, help="of the part `modes`")
-    parser.add_argument("--seconds", type=float, default=30, help="of the part `long`")
     parser.add_argument("--kernels", choices=("auto", "plain", "fused", "fp8"), default="auto")
     parser.add_argument("--card", type=int, default=0, help="GB to plan for; 0: those of the card there is")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/seedvr2-bench"))
     parser.add_argument("--tiny", action="store_true")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=("clips", "blocks", "modes", "long"))
+    parser.add_argument("--window", type=int, default=21, help="frames, of the part `modes`")
+    parser.add_argument("--frames", type=int, default=300, help="of the part `modes`")
+    parser.add_argument("--seconds", type=float, default=30, help="of the part `long`")
+    add_options(parser)
     bench = Bench(parser.parse_args())
-    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu"
-    switch.use(bench.options.kernels)
-    print(f"torch {torch.__version__}, {name}, kernels {switch.mode()}", flush=True)
     bench.run(bench.options.parts)
 
 

@@ -93,7 +93,7 @@ class Supervisor:
     def start(self, slot: Slot) -> None:
         """Returns once a keeper or worker that has yet to look at the queue lives or was started."""
         deadline = time.monotonic() + EXIT_PATIENCE_S
-        while self._kept(slot) or self._busy(slot):
+        while self._kept(slot.name) or self._busy(slot):
             row = self._workers.get(slot.name)
             if row is None or row.state != "exiting" or time.monotonic() > deadline:
                 if row is not None and newer(__version__, row.version) and not row.drain:
@@ -167,7 +167,7 @@ class Supervisor:
         ended = []
         deadline = time.monotonic() + KEEPER_PATIENCE_S
         while time.monotonic() < deadline:
-            kept, busy = self._kept(slot), self._busy(slot)
+            kept, busy = self._kept(slot.name), self._busy(slot)
             row, living = self._workers.get(slot.name), self._own_keeper(slot)
             if row is not None and (kept or busy):
                 living.add(row.keeper_pid if kept else row.pid)
@@ -193,8 +193,8 @@ class Supervisor:
             if {KEEPER_MODULE, self._worker_module} & set(process.cmdline()):  # not whoever has the number now
                 process.send_signal(signum)
 
-    def _kept(self, slot: Slot) -> bool:
-        return is_held(keeper_lock(self._settings.data_dir, slot.name))
+    def _kept(self, slot_name: str) -> bool:
+        return is_held(keeper_lock(self._settings.data_dir, slot_name))
 
     def _busy(self, slot: Slot) -> bool:
         return is_held(slot_lock(self._settings.data_dir, slot.name))
@@ -211,7 +211,7 @@ class Supervisor:
 
     def _left_to_keeper(self, slot_name: str) -> bool:
         """A living keeper sees to the task at once and knows what its worker died of; but it may stand still itself."""
-        if not is_held(keeper_lock(self._settings.data_dir, slot_name)):
+        if not self._kept(slot_name):
             return False
         lost_at = self._lost_at.setdefault(slot_name, time.monotonic())
         return time.monotonic() - lost_at < KEEPER_GRACE_S
@@ -254,7 +254,7 @@ class Supervisor:
         deadline = time.monotonic() + EXIT_PATIENCE_S
         while time.monotonic() < deadline:
             self._reap()
-            if not self._busy(slot) and not self._kept(slot) and not _runs(pid):
+            if not self._busy(slot) and not self._kept(slot.name) and not _runs(pid):
                 return True
             row = self._workers.get(slot.name)
             if give_up_if_busy and row is not None and row.state in ("busy", "loading"):

@@ -5,6 +5,8 @@ Their kernels want channels last; anything else takes the plain way, whatever th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -69,11 +71,18 @@ def total(h: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         return h + x
     if h.dtype.itemsize == 4:
         return h + x + bias.view(-1, 1, 1, 1)
-    rows = max(1, IN_FLOAT32 // (h.shape[0] * h.shape[1] * h.shape[4]))
-    for frame, added in zip(h.unbind(2), x.unbind(2), strict=True):  # rounded once
-        for into, some in zip(torch.split(frame, rows, dim=2), torch.split(added, rows, dim=2), strict=True):
+    for bands in _bands(h, x):  # rounded once
+        for into, some in bands:
             into.copy_((into.float() + some).add_(bias.view(-1, 1, 1)))
     return h
+
+
+def _bands(*clips: Tensor) -> Iterator[Iterator[tuple[Tensor, ...]]]:
+    """Of each frame of clips of one size: the same rows of every clip, few enough to be in float32."""
+    batch, channels, _, _, width = clips[0].shape
+    rows = max(1, IN_FLOAT32 // (batch * channels * width))
+    for frames in zip(*(clip.unbind(2) for clip in clips), strict=True):
+        yield zip(*(torch.split(frame, rows, dim=2) for frame in frames), strict=True)
 
 
 def channels_last(x: Tensor) -> bool:
@@ -111,8 +120,7 @@ def by_sums(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, ou
     scale, shift = (rearrange(p, "b g c t -> b (g c) t 1 1") for p in (scale, shift))
     if not silu:
         return torch.addcmul(shift, x, scale, out=out)
-    rows = max(1, IN_FLOAT32 // (x.shape[0] * x.shape[1] * x.shape[4]))
-    for shift_of, scale_of, source, into in zip(*(p.unbind(2) for p in (shift, scale, x, out)), strict=True):
-        for some, result in zip(torch.split(source, rows, dim=2), torch.split(into, rows, dim=2), strict=True):
-            result.copy_(F.silu(torch.addcmul(shift_of, some, scale_of), inplace=True))
+    for shift_of, scale_of, bands in zip(shift.unbind(2), scale.unbind(2), _bands(x, out), strict=True):
+        for some, into in bands:
+            into.copy_(F.silu(torch.addcmul(shift_of, some, scale_of), inplace=True))
     return out
