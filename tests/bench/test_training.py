@@ -1,0 +1,43 @@
+"""What the bench trains computes the same as what Upres runs, and comes back from its files as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.bench.gpu import differentiable
+from tests.bench.gpu.networks import fill, make
+from upres.models.seedvr2.config import TINY_VAE
+from upres.models.seedvr2.vae import VideoVae
+from upres.models.seedvr2.windows import window_layout
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_differentiable_autoencoder_computes_what_ours_does(frames: int, merged: bool) -> None:
+    vae = VideoVae(TINY_VAE)
+    fill(vae, CPU, torch.float64)
+    video = torch.randn(2, 3, frames, 32, 48, dtype=torch.float64)
+    latents = torch.randn(2, 16, (frames - 1) // 4 + 1, 4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        encoded, decoded = differentiable.encode(vae.encoder, video), differentiable.decode(vae.decoder, latents)
+    if merged:
+        vae.merge()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoded, vae.encode(video), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(decoded, vae.decode(latents), rtol=1e-5, atol=1e-6)
+
+
+def test_the_differentiable_transformer_computes_what_ours_does_and_reaches_every_weight() -> None:
+    parts = make("3b", CPU, torch.float32, tiny=True)
+    dit, latent = parts.dit.requires_grad_(True), torch.randn(3, 8, 12, 33)
+    layouts = tuple(window_layout((3, 4, 6), len(parts.text), CPU, shifted=odd) for odd in (False, True))
+    for _ in range(2):  # nothing may be kept from the first time
+        made = differentiable.velocity(dit, latent, parts.text, (layouts[0], layouts[1]))
+        made.square().sum().backward()
+    unreached = {name for name, parameter in dit.named_parameters() if parameter.grad is None}
+    assert all("txt" in name or ".all." not in name for name in unreached), unreached
+    with torch.inference_mode():
+        torch.testing.assert_close(made, dit(latent, parts.text, 1000.0), rtol=1e-4, atol=1e-5)
