@@ -145,9 +145,12 @@ class Bench:
             source = load(self.options.footage, torch.device("cpu")).held.numpy()
         compared = Compared(self._parts(), size, self.device, source)
         fast = [mode for mode in self.modes if mode != "plain"]
-        for row in chain(compared.of_modes(fast), compared.to_exact(fast)):
-            self.results.setdefault("likeness", []).append(asdict(row))
-            self.say(f"likeness {row}, end to end, of 8-bit pixels")
+        try:
+            for row in chain(compared.of_modes(fast), compared.to_exact(fast)):
+                self.results.setdefault("likeness", []).append(asdict(row))
+                self.say(f"likeness {row}, end to end, of 8-bit pixels")
+        except torch.OutOfMemoryError as error:
+            self.say(f"likeness ends here: {str(error).splitlines()[0]}")
 
     def sparse(self) -> None:
         for row in attention.measured(self.device) if "sparse" not in self.refused else ():
