@@ -126,11 +126,14 @@ def cases(capability: int) -> Iterator[tuple[str, Case]]:
             pointers = {"x": "bf16", "out": "fp8", "scales": "fp32", "means": "fp32"}
             yield f"eights {turned}", Case(eights._rounded, pointers,
                                            {"TOKENS": 128, "DIM": 128, "TURNED": turned}, 8)  # fmt: skip
-        for c, n, tile in ((128, 128, convolution.NARROW), (512, 512, convolution.WIDE), (256, 256, convolution.SMALL)):
-            sizes = {"C": c, "N": n, "KT": 3, "KH": 3, "KW": 3, "PAD": 1, "BIASED": False, "BM": tile.pixels,
-                     "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
+        tiles = [(128, None, convolution.TALL), (256, None, convolution.WIDE), (256, None, convolution.SMALL)]
+        tiles += [(512, convolution.PROMOTED, convolution.TALL)] if capability == 90 else []
+        for c, promoted, tile in tiles:
+            sizes = {"C": c, "N": c, "KT": 3, "KH": 3, "KW": 3, "PAD": 1, "BIASED": False, "PROMOTED": promoted,
+                     "BM": tile.pixels, "BN": tile.outputs, "BK": tile.inputs}  # fmt: skip
             pointers = {"x": "fp8", "weight": "fp8", "scales": "fp32", "bias": "fp32", "out": "bf16"}
-            yield f"convolution {c}", Case(convolution._convolved, pointers, sizes, tile.warps, tile.stages,
+            label = f"convolution {c}{', promoted' if promoted else ''}"
+            yield label, Case(convolution._convolved, pointers, sizes, tile.warps, tile.stages,
                                            longs=("batch_stride",))  # fmt: skip
 
 
