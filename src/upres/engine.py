@@ -30,6 +30,7 @@ from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.throughput import Throughput
 from upres.queue.workers import WorkerTable
 from upres.restore.memory import MB, room_bytes
 from upres.restore.plan import Size, plan_clip
@@ -131,9 +132,9 @@ class LocalEngine:
         self.settings = settings
         self.catalog = Catalog(settings.model_dir)
         self._database = database
-        self._store, self._workers = TaskStore(database), WorkerTable(database)
+        self._store, self._workers, self._throughput = TaskStore(database), WorkerTable(database), Throughput(database)
         self.supervisor = Supervisor(settings, self._store, self._workers, worker)
-        self._line = Line(self._store, self._workers, self.catalog, lanes=len(self.supervisor.slots),
+        self._line = Line(self._store, self._throughput, self.catalog, lanes=len(self.supervisor.slots),
                           cores=0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads),
                           loaded=self._loaded)  # fmt: skip
 
@@ -190,7 +191,7 @@ class LocalEngine:
 
     def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
         spec, note = with_encoder(spec, media.info(), self.supervisor.gpus)
-        found = forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine(spec))
+        found = forecast.forecast(media, spec, self.catalog, self._throughput.times, self._machine(spec))
         return found.model_copy(update={"warnings": (*found.warnings, note)}) if note else found
 
     def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
@@ -352,7 +353,7 @@ class LocalEngine:
         """The machine is looked at only for who leaves the choice to us."""
         if spec.dit_model != forecast.AUTO:
             return self.catalog.find(spec.dit_model)
-        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine(spec))[0]
+        return forecast.choose(media, spec, self.catalog, self._throughput.times, self._machine(spec))[0]
 
     def _disk(self, folder: Path) -> Disk:
         return Disk.of(folder, self.settings.work_dir, self.settings.disk_reserve_mb * 1_000_000)

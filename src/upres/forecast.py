@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from upres.line import start_of
 from upres.media.output import LIKELY_SHARE, Output, output_for
 from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
+from upres.queue.throughput import Times
 from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.tasks import MediaKind, Preset, TaskSpec
@@ -182,16 +183,16 @@ class Machine:
     loaded: str | None = None  # the model that a living worker holds: it starts at once
 
 
-Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
+Measured = Callable[[str, Price], Times]  # model, work -> what such work took
 
 
-def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
+def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, measured: Measured, machine: Machine) -> Forecast:
     """Raises InvalidInput, InvalidParameter, ModelNotFound, UnsupportedMedia."""
     output = output_for(spec, media.info())
-    model, reason = choose(media, spec, catalog, rates, machine)
+    model, reason = choose(media, spec, catalog, measured, machine)
     plan = plan_for(media, spec, model)
     output.check_size(plan.frame.width, plan.frame.height)
-    work = duration(model, plan, rates, machine)
+    work = duration(model, plan, measured, machine)
     most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
     needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)
     memory, window = memory_of(model, spec, plan, machine)
@@ -203,15 +204,16 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
         device=machine.device, memory=memory, work=work,
         queue_s=machine.queue_s, preset=preset,
         output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
-        options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
-        not_installed=tuple(_obtainable(media, spec, other, rates, machine) for other in _distinct(catalog.absent())),
+        options=tuple(_option(media, spec, other, measured, machine) for other in _installed(catalog)),
+        not_installed=tuple(_obtainable(media, spec, model, measured, machine)
+                            for model in _distinct(catalog.absent())),
         warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
                   *filter(None, [machine.disk.shortage(*needs)])),
     )  # fmt: skip
 
 
 def choose(
-    media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, measured: Measured, machine: Machine
 ) -> tuple[Model, str]:
     """The model that `spec` names, or the best one for "auto"; and why."""
     if spec.dit_model != AUTO:
@@ -220,7 +222,7 @@ def choose(
     passed_over: list[str] = []
     candidates = _candidates(media, spec, catalog, machine)
     for model, plan, memory in candidates:
-        wanted_s = duration(model, plan, rates, machine).likely_s
+        wanted_s = duration(model, plan, measured, machine).likely_s
         if memory.fits is False:
             passed_over.append(_too_large(model, memory))
         elif wanted_s > machine.longest_s and model.architecture != LAST_RESORT:
@@ -259,18 +261,22 @@ def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
                      even=output_for(spec, info).even, sample_aspect=info.sample_aspect)  # fmt: skip
 
 
-def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
-    work = plan.frames * plan.target.pixels
-    measured = rates(model.name, Price(plan.frames, plan.target.pixels))
-    start_s = start_of(model, machine.loaded)
-    if not measured:
+def duration(model: Model, plan: Plan, measured: Measured, machine: Machine) -> Duration:
+    work = Price(plan.frames, plan.target.pixels)
+    times, start_s = measured(model.name, work), start_of(model, machine.loaded)
+    rate = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores
+    guess_s = work.frames * work.pixels / rate
+    likely_s = times.likely_s(guess_s)
+    if not times.seconds:
         where = "this GPU" if machine.on_gpu else f"{machine.cores} CPU core{'s' if machine.cores > 1 else ''}"
-        guess_s = work / (model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores)
-        return _bounded(start_s, guess_s, guess_s / FASTER, guess_s * SLOWER,
+        return _bounded(start_s, likely_s, guess_s / FASTER, guess_s * SLOWER,
                         f"unmeasured: a guess, for this model has not run on {where} yet")  # fmt: skip
-    times = [work / rate for rate in measured]
-    basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
-    return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+    tasks = f"{len(times.seconds)} task{'s' if len(times.seconds) > 1 else ''}"
+    low_s, high_s = min(times.seconds) / SPREAD, max(times.seconds) * SPREAD
+    if times.at_most:
+        return _bounded(start_s, likely_s, min(guess_s / FASTER, low_s), high_s,
+                        f"a guess, for this model has only run for {tasks} much smaller than this here")  # fmt: skip
+    return _bounded(start_s, likely_s, low_s, high_s, f"measured in {tasks} of this model here")
 
 
 def preset_for(spec: TaskSpec, output: Output, model: Model, *, on_gpu: bool, cores: int) -> Preset:
@@ -342,10 +348,10 @@ def _summary(media: MediaFacts, plan: Plan, model: Model, work: Duration, size: 
             f"{in_words(work.high_s)}, {work.basis}){queue}; a file of about {size / 1e6:.3g} MB")  # fmt: skip
 
 
-def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Option:
+def _option(media: MediaFacts, spec: TaskSpec, model: Model, measured: Measured, machine: Machine) -> Option:
     plan = plan_for(media, spec, model)
     memory, _ = memory_of(model, spec, plan, machine)
-    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
+    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, measured, machine).likely_s)
 
 
 def _distinct(models: list[Model]) -> list[Model]:
@@ -356,8 +362,8 @@ def _distinct(models: list[Model]) -> list[Model]:
     return list(first.values())
 
 
-def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Obtainable:
-    option = _option(media, spec, model, rates, machine)
+def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, measured: Measured, machine: Machine) -> Obtainable:
+    option = _option(media, spec, model, measured, machine)
     return Obtainable(model=model.name, download=model.size, needs_mb=option.memory.needs_mb, fits=option.memory.fits,
                       likely_s=option.likely_s)  # fmt: skip
 

@@ -88,7 +88,7 @@ class PaperBench:
             raise
         result = Result(output_path=str(final), width=1, height=1, frames=1, model="paper", device="paper",
                         process_time_s=0.0)  # fmt: skip
-        return Finished(result, lambda: os.replace(part, final), lambda: part.unlink(missing_ok=True), 1, 0.1)
+        return Finished(result, lambda: os.replace(part, final), lambda: part.unlink(missing_ok=True), None)
 
     def drop(self) -> None:
         self.model = None
