@@ -26,10 +26,16 @@ class Measurement:
     overhead_s: float | None = None
 
     @classmethod
-    def of(cls, work: Price, seconds: float, pace_s: float | None) -> Measurement:
-        """pace_s: seconds a frame once it ran; slower than on the whole, it says nothing."""
-        overhead_s = seconds - pace_s * work.frames if pace_s is not None else -1.0
-        return cls(work, seconds, overhead_s if overhead_s >= 0 else None)
+    def of(cls, work: Price, seconds: float, running_s: float, following: int) -> Measurement:
+        """running_s: from the first frame's return until all was written; following: frames taken in that time.
+
+        Of the frames taken earlier a part was done by then, so a pace of `running_s` by `following` is rather too slow.
+        Where it is slower than the whole, there was next to no overhead, or too little to see it by.
+        """
+        overhead_s = seconds - running_s / following * work.frames if following else -1.0
+        if overhead_s < 0:
+            return cls(work, seconds, 0.0 if running_s > seconds / 2 else None)
+        return cls(work, seconds, overhead_s)
 
     def seconds_for(self, work: Price) -> float:
         overhead_s = self.overhead_s if self.overhead_s is not None else 0.0

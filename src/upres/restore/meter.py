@@ -1,4 +1,4 @@
-"""How far a task has come, and how fast it goes once it runs. Knows nothing of frames but their number."""
+"""How far a task has come, and what of its time it ran. Knows nothing of frames but their number."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Meter:
         self._progress = Progress(phase="restoring", frames_done=already, frames_total=total)
         self._already, self._report = already, report
         self._since = time.monotonic()
-        self._taken = self._taken_before = 0  # frames that the model got; before it gave the first one back
-        self._first_at: float | None = None
-        self.pace_s: float | None = None
+        self._taken = self._taken_before = 0  # frames the model got; before it gave one back
+        self._first_at = self._since
+        self.running_s = 0.0  # from the first frame's return until all was written
         report(self._progress)
 
     @property
@@ -28,13 +28,18 @@ class Meter:
         """Frames of this attempt."""
         return self._progress.frames_done - self._already
 
+    @property
+    def following(self) -> int:
+        """Frames that the model got after it had given the first one back."""
+        return self._taken - self._taken_before
+
     def taking(self, blocks: Iterable[Arriving]) -> Iterator[Arriving]:
         for block in blocks:
             self._taken += len(block.frames)
             yield block
 
     def add(self, frames: int) -> None:
-        if self._first_at is None:
+        if self.made == 0:
             self._first_at, self._taken_before = time.monotonic(), self._taken
         done = self._progress.frames_done + frames
         fps = (done - self._already) / max(time.monotonic() - self._since, 1e-6)
@@ -42,13 +47,7 @@ class Meter:
         self._report(self._progress)
 
     def written(self) -> None:
-        """All is. Seconds a frame are those from the first one's return on, over the frames that were taken after it:
-        whatever the model had begun of those it held by then was done before. So it is rather too slow, for short
-        clips, than too fast; None where the model held all of them.
-        """
-        after = self._taken - self._taken_before
-        if self._first_at is not None and after > 0:
-            self.pace_s = (time.monotonic() - self._first_at) / after
+        self.running_s = time.monotonic() - self._first_at if self.made else 0.0
 
     def phase(self, phase: Phase) -> None:
         self._progress = self._progress.model_copy(update={"phase": phase})

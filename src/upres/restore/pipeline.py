@@ -52,7 +52,8 @@ class Outcome:
     fps: float = 0.0  # 0 of an image
     audio: tuple[str, ...] = ()  # codecs of its sound tracks
     made: int = 1  # frames, by this attempt
-    pace_s: float | None = None  # seconds a frame once it ran; None: too few to tell
+    running_s: float = 0.0  # from the first one's return until all were written
+    following: int = 0  # frames read in that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _restore_video(
     assert ending is not None  # written by now
     warnings = (*job.warnings, *ending.warnings, *lost)
     return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings, float(job.info.fps),
-                   carried_sound(job.info, job.output), done.made, done.pace_s)  # fmt: skip
+                   carried_sound(job.info, job.output), done.made, done.running_s, done.following)  # fmt: skip
 
 
 def _write_segments(job: Job, segments: Segments, done: Meter, least: int) -> None:

@@ -49,8 +49,8 @@ def run_task(
         _publish(part, final, replace)
         shutil.rmtree(work, ignore_errors=True)
 
-    took = Measurement.of(Price(outcome.made, outcome.size.pixels), seconds, outcome.pace_s) if outcome.made else None
-    return Finished(result, publish, lambda: part.unlink(missing_ok=True), took)
+    took = Measurement.of(Price(outcome.made, outcome.size.pixels), seconds, outcome.running_s, outcome.following)
+    return Finished(result, publish, lambda: part.unlink(missing_ok=True), took if outcome.made else None)
 
 
 def work_folder(task_id: str, settings: Settings) -> Path:

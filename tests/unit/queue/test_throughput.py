@@ -23,8 +23,10 @@ def throughput(tmp_path: Path) -> Iterator[Throughput]:
         yield Throughput(database)
 
 
-def took(throughput: Throughput, frames: int, seconds: float, *, pixels: int = HD, pace_s: float | None = None) -> None:
-    throughput.add("compact", "cpu", Measurement.of(Price(frames, pixels), seconds, pace_s))
+def took(
+    throughput: Throughput, frames: int, seconds: float, *, pixels: int = HD, running_s: float = 0.0, following: int = 0
+) -> None:
+    throughput.add("compact", "cpu", Measurement.of(Price(frames, pixels), seconds, running_s, following))
 
 
 def test_nothing_is_said_of_a_model_that_has_not_run(throughput: Throughput) -> None:
@@ -41,8 +43,8 @@ def test_estimates_come_from_the_nearest_measured_sizes(throughput: Throughput) 
 
 
 def test_what_a_short_task_took_to_start_is_not_multiplied(throughput: Throughput) -> None:
-    """9 frames: 20 s until the first came out, then 0.1 s each."""
-    took(throughput, 9, 20.9, pace_s=0.1)
+    """20 s until the first of 9 frames came out."""
+    took(throughput, 9, 20.9, running_s=0.8, following=8)
     assert throughput.times("compact", Price(9, HD)).seconds == pytest.approx([20.9])
     found = throughput.times("compact", Price(1000, HD))
     assert found.seconds == pytest.approx([120.0]) and not found.at_most
@@ -57,22 +59,23 @@ def test_a_task_that_never_got_into_its_stride_bounds_longer_ones(throughput: Th
 
 
 def test_pictures_much_smaller_than_ours_only_bound_it(throughput: Throughput) -> None:
-    took(throughput, 100, 10.0, pixels=HD // 64, pace_s=0.1)
+    took(throughput, 100, 10.0, pixels=HD // 64, running_s=9.2, following=92)
     assert throughput.times("compact", Price(100, HD)).at_most
-    took(throughput, 100, 30.0, pixels=HD // 4, pace_s=0.3)
+    took(throughput, 100, 30.0, pixels=HD // 4, running_s=27.6, following=92)
     assert throughput.times("compact", Price(100, HD)) == Times((pytest.approx(120.0),))  # the other no longer counts
 
 
 def test_one_like_ours_counts_for_more_than_any_number_of_tiny_ones(throughput: Throughput) -> None:
-    took(throughput, 500, 50.0, pace_s=0.1)
+    took(throughput, 500, 50.0, running_s=49.2, following=492)
     for _ in range(40):
         took(throughput, 1, 10.0)
     assert throughput.times("compact", Price(900, HD)).seconds == pytest.approx([90.0])
 
 
-def test_a_pace_slower_than_the_whole_is_not_believed(throughput: Throughput) -> None:
-    assert Measurement.of(Price(9, HD), 1.0, 0.2).overhead_s is None
-    assert Measurement.of(Price(9, HD), 1.0, 0.1).overhead_s == pytest.approx(0.1)
+def test_a_pace_slower_than_the_whole_is_not_believed() -> None:
+    assert Measurement.of(Price(9, HD), 1.0, running_s=0.8, following=1).overhead_s == 0.0
+    assert Measurement.of(Price(9, HD), 1.0, running_s=0.3, following=1).overhead_s is None
+    assert Measurement.of(Price(9, HD), 1.0, running_s=0.5, following=8).overhead_s == pytest.approx(0.4375)
 
 
 def test_measurements_of_an_older_program_are_kept_and_it_goes_on_writing_them(
