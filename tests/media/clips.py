@@ -104,6 +104,21 @@ def tags(matrix: str, transfer: str, color_range: str) -> str:
     return f"setparams=colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}:range={color_range}"
 
 
+def every_value() -> np.ndarray:
+    """`H W 4` uint16: each of the 65536 values in each channel, at other places."""
+    values = np.arange(1 << 16, dtype=np.uint32).reshape(256, 256)
+    return np.stack([values, 65535 - values, values * 7 % 65536, values * 3 % 65536], -1).astype(np.uint16)
+
+
+def deep_clip(path: Path, image: np.ndarray, codec: str, pix_fmt: str) -> Path:
+    """One frame of `H W 4` uint16, lossless; `pix_fmt` may have no alpha."""
+    raw = path.with_suffix(".rgba64")
+    raw.write_bytes(image.tobytes() if "a" in pix_fmt else image[..., :3].tobytes())
+    ffmpeg("-f", "rawvideo", "-pix_fmt", "rgba64le" if "a" in pix_fmt else "rgb48le", "-s", "256x256", "-i", raw,
+           "-c:v", codec, "-pix_fmt", pix_fmt, path)  # fmt: skip
+    return path
+
+
 def moving_gradient(count: int, width: int = 96, height: int = 64) -> np.ndarray:
     """A moving gradient, `T H W C` uint8: easy to encode, different in each frame."""
     rows, columns = np.mgrid[0:height, 0:width]

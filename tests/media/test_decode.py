@@ -10,7 +10,18 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.media.clips import H264, KINDS, KR_KB, ffmpeg, solid, source, tags, variable_rate
+from tests.media.clips import (
+    H264,
+    KINDS,
+    KR_KB,
+    deep_clip,
+    every_value,
+    ffmpeg,
+    solid,
+    source,
+    tags,
+    variable_rate,
+)
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe
@@ -92,6 +103,18 @@ def test_deep_samples_reach_from_black_to_white(pix_fmt, bits, color_range, code
     with FrameReader(info, how=Reading(deep=True)) as reader:
         first, last = np.concatenate(list(reader)).astype(int)
     assert first.max() <= 1 and last.min() >= 65534
+
+
+@pytest.mark.parametrize(("name", "codec", "pix_fmt"), [
+    ("a.mov", "png", "rgb48be"), ("a.mov", "png", "rgba64be"), ("a.mov", "tiff", "rgb48le"),
+    ("a.mkv", "ffv1", "gbrp16le"), ("a.mkv", "ffv1", "gbrap16le")])  # fmt: skip
+def test_16_bits_of_rgb_are_kept_or_rounded_whatever_lies_beside_them(name, codec, pix_fmt, tmp_path):
+    words = every_value()
+    info = probe(deep_clip(tmp_path / name, words, codec, pix_fmt))
+    for deep, expected in ((True, words[..., :3]), (False, np.rint(words[..., :3] / 257))):
+        with FrameReader(info, 1, Reading(deep=deep)) as reader:
+            (frames,) = list(reader)
+        assert np.array_equal(frames[0], expected)
 
 
 @pytest.mark.parametrize("deep", [False, True])

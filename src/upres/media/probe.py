@@ -66,6 +66,11 @@ class MediaInfo:
         return sum(file.stat().st_size for file in (self.files if self.files else (self.path,)))
 
     @property
+    def deep(self) -> bool:
+        """Does it hold more than the 8 bits a sample that conversion from a profile leaves?"""
+        return self.bit_depth > 8 and not self.foreign_profile
+
+    @property
     def hdr(self) -> bool:
         return self.transfer in HDR_TRANSFERS
 

@@ -10,7 +10,8 @@ import numpy as np
 from upres.media.decode import Reading
 from upres.media.ffmpeg import FfmpegProcess
 from upres.media.folder import open_reader
-from upres.media.images import read_image, write_png
+from upres.media.images import read_image, write_image
+from upres.media.output import Output
 from upres.media.probe import CONTAINERS, MAX_PIXELS, MediaInfo
 from upres.pictures.values import SMALLEST_SIDE, Excerpt
 from upres.restore.plan import Size
@@ -25,8 +26,8 @@ def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
     left, top, size = excerpt.box(info)
     if info.kind == "image":
         path = folder / f"{info.path.stem}_preview.png"
-        pixels = read_image(info)[top : top + size.height, left : left + size.width]
-        write_png(_part(path), np.ascontiguousarray(pixels))
+        pixels = read_image(info, deep=info.deep)[top : top + size.height, left : left + size.width]
+        write_image(_part(path), np.ascontiguousarray(pixels), _png(info))
         return _part(path).rename(path)
     if info.files:
         first = round(excerpt.begins_s(info, frames) * info.fps)
@@ -47,10 +48,14 @@ def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
 def _cut_folder(info: MediaInfo, first: int, frames: int, box: tuple[int, int, Size], path: Path) -> Path:
     left, top, size = box
     _part(path).mkdir()
-    for number, block in enumerate(islice(open_reader(info, 1, Reading(first=first)), frames)):
+    for number, block in enumerate(islice(open_reader(info, 1, Reading(deep=info.deep, first=first)), frames)):
         pixels = block[0, top : top + size.height, left : left + size.width]
-        write_png(_part(path) / f"{number:06}.png", np.ascontiguousarray(pixels))
+        write_image(_part(path) / f"{number:06}.png", np.ascontiguousarray(pixels), _png(info))
     return _part(path).rename(path)
+
+
+def _png(info: MediaInfo) -> Output:
+    return Output("", "png", 16 if info.deep else 8)
 
 
 def _part(path: Path) -> Path:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.media.clips import deep_clip, every_value
 from tests.support import ffmpeg, make_video
 from upres.errors import InvalidParameter
-from upres.media.decode import FrameReader
-from upres.media.images import read_image
+from upres.media.decode import FrameReader, Reading
+from upres.media.images import read_image, write_image
+from upres.media.output import Output
 from upres.media.probe import MediaInfo, probe
 from upres.pictures.excerpt import cut, of_part
 from upres.pictures.layout import MAX_BYTES, MAX_SIDE, contact_sheet, jpeg, pair
@@ -72,6 +74,29 @@ def test_a_cut_of_an_image_keeps_its_alpha(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     piece = probe(cut(probe(tmp_path / "a.png"), Excerpt(place="right"), 1, tmp_path))
     assert np.array_equal(read_image(piece), pixels[16:48, 32:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_a_cut_of_16_bits_keeps_them(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    words = np.random.default_rng(3).integers(0, 1 << 16, (64, 64, 4), dtype=np.uint16)
+    write_image(folder / f"1.{suffix}", words, Output("", suffix, 16))
+    piece = probe(cut(probe(folder / f"1.{suffix}"), Excerpt(place="right"), 1, tmp_path))
+    assert np.array_equal(read_image(piece, deep=True), words[16:48, 32:])
+    pieces = probe(cut(probe(folder), Excerpt(place="left"), 1, tmp_path))
+    assert pieces.bit_depth == 16
+    assert np.array_equal(read_image(probe(pieces.files[0]), deep=True), words[16:48, :32, :3])
+
+
+def test_a_cut_and_a_still_of_a_16_bit_clip_are_rounded_from_all_its_bits(tmp_path: Path) -> None:
+    words = every_value()
+    info = probe(deep_clip(tmp_path / "a.mov", words, "png", "rgb48be"))
+    piece = probe(cut(info, Excerpt(), 1, tmp_path))
+    with FrameReader(piece, 1, Reading(deep=True)) as reader:
+        assert np.array_equal(next(iter(reader))[0], words[..., :3])
+    for shown in (info, piece):
+        assert np.array_equal(np.asarray(still(shown, 0.0)), np.rint(words[..., :3] / 257))
 
 
 def test_a_piece_lies_in_the_middle_unless_told_and_inside_the_clip_always(clip: MediaInfo) -> None:
