@@ -173,6 +173,7 @@ def test_measurements_are_asked_for_this_much_work(tmp_path: Path) -> None:
     ({"width": 160, "height": 120}, {"resolution": 1080}, {}, "9.0 times the size"),
     ({"frames": 10**7}, {"dit_model": "compact"}, {"on_gpu": False}, "this takes about"),
     ({"frames": 10**6}, {}, {"disk": Disk(10**9, 10**9, True, 0)}, "1000 MB (1000000000 bytes) are free"),
+    ({}, {"frame_rate": 12, "output_format": "zip"}, {}, "frame_rate=12 is not kept: pictures in a ZIP have none"),
     ({"warnings": ("the alpha channel is dropped",)}, {}, {}, "the alpha channel is dropped"),
 ])  # fmt: skip
 def test_a_trap_earns_a_warning(
