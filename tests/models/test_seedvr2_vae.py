@@ -1,12 +1,15 @@
 """The autoencoder against recorded reference tensors, and a clip pushed in portions against the same clip at once."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.bench.gpu.counting import count
 from upres.models.kernels.frame_norm import by_sums
 from upres.models.seedvr2.causal import CausalConv3d, Memory
 from upres.models.seedvr2.config import SEEDVR2_VAE, TINY_VAE
@@ -152,6 +155,25 @@ def test_a_convolution_keeps_no_more_than_the_frames_it_needs_again() -> None:
     memory, conv = Memory(), CausalConv3d(3, 4)
     conv(torch.zeros(1, 3, 9, 8, 8), memory)
     assert memory.nbytes == 2 * 3 * 8 * 8 * 4
+
+
+@pytest.mark.parametrize("way", [{}, {"stride": (2, 2, 2), "padding": 0, "border": 1}], ids=["same size", "halving"])
+def test_a_merged_convolution_multiplies_a_clips_first_frame_once_for_all_places_in_time(way: dict[str, Any]) -> None:
+    plain, merged = CausalConv3d(5, 4, **way).double(), CausalConv3d(5, 4, **way).double()
+    merged.load_state_dict(plain.state_dict())
+    merged.merge()
+    clip = torch.randn(1, 5, 5, 8, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    memories = Memory(), Memory()
+    for part in clip.split([1, 4], dim=2):
+        made, wanted = (conv(part, memory) for conv, memory in zip((merged, plain), memories, strict=True))
+        torch.testing.assert_close(made, wanted, atol=1e-12, rtol=0)
+        assert memories[0].nbytes == memories[1].nbytes
+    first, later = clip[:, :, :1], clip[:, :, 1:]
+    whole, once = (count(partial(conv, first, Memory())).flops for conv in (plain, merged))
+    assert once == whole / 3
+    seen = Memory()
+    merged(first, seen)
+    assert count(partial(merged, later, seen)).flops == pytest.approx(whole * (4 // plain.stride[0]))
 
 
 def test_waiting_frames_do_not_keep_the_rest_of_their_portion() -> None:

@@ -2,7 +2,9 @@
 
     python -m tests.bench.gpu [--parts check,phases,clip,...] [--modes plain,fused,fp8] [--model 3b,7b]
                               [--windows 5,21,81] [--sizes 1080,2160] [--reference CHECKOUT] [--out FOLDER] [--tiny]
+                              [--weights FOLDER] [--footage FILE.npz]
 
+Weights are random, or those that training.py made; footage.py makes the real frames that `likeness` then runs on.
 Each part fits into ten minutes of one H100. Full figures go to FOLDER/gpu.json (of several models: FOLDER/3b.json …), a
 short table is printed last.
 `--tiny` runs everything with tiny networks, also on a CPU: to see that it runs, not how fast.
@@ -16,13 +18,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from tests.bench.gpu import attention, clips, reference
-from tests.bench.gpu.networks import computing_type, make, padded
+from tests.bench.gpu.footage import load
+from tests.bench.gpu.likeness import Compared
+from tests.bench.gpu.networks import ABOUT_FILE, computing_type, make, padded
 from tests.bench.gpu.phases import Window, checked, counted, measured
 from tests.bench.gpu.pieces import pieces
 from tests.bench.gpu.timing import Ceilings, Timed, ceilings
@@ -41,7 +46,7 @@ class Bench:
         self.options, self.model = options, model
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.results: dict[str, Any] = {"device": _name(self.device), "torch": torch.__version__, "model": model}
-        self.lines: list[str] = [f"{_name(self.device)}, torch {torch.__version__}, {model} random weights"]
+        self.lines: list[str] = [f"{_name(self.device)}, torch {torch.__version__}, {model} {_origin(options)}"]
         self.modes: list[switch.Mode] = list(options.modes)
         self.limits: Ceilings | None = None
         self.refused: set[str] = set()  # what computes something else, and so is not timed
@@ -72,7 +77,8 @@ class Bench:
     def check(self) -> None:
         window = Window(5, 64, 96) if self.options.tiny else Window(5, 320, 576)
         for mode in self.modes:
-            for check in checked(self.model, mode, self.device, window, tiny=self.options.tiny):
+            for check in checked(self.model, mode, self.device, window, tiny=self.options.tiny,
+                                 weights=self.options.weights):  # fmt: skip
                 self.results.setdefault("check", []).append({"mode": mode, **asdict(check)})
                 self.say(f"check {mode:6}{check.phase:12} {check.mode_db:6.1f} dB to float32, plain bf16 "
                          f"{check.plain_db:6.1f}{'' if check.good else '  WRONG'}")  # fmt: skip
@@ -100,7 +106,7 @@ class Bench:
             self._phases(Window(5, *_size(short, self.options.tiny)), 1)
 
     def clip(self) -> None:
-        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = self._parts()
         height, width = (64, 96) if self.options.tiny else (1080, 1920)
         window = 5 if self.options.tiny else 21
         for mode in self.modes:
@@ -117,7 +123,7 @@ class Bench:
     def slices(self) -> None:
         """The autoencoder's time and memory by the frames it takes together; nothing else on the device."""
         window = Window(5, 64, 96) if self.options.tiny else Window(21, padded(1080), 1920)
-        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = self._parts()
         weights = {"encode": parts.vae.encoder, "decode": parts.vae.decoder}
         for network in (parts.dit, *weights.values()):
             network.to("cpu")
@@ -133,12 +139,18 @@ class Bench:
                 network.to("cpu")
 
     def likeness(self) -> None:
-        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
         size = clips.Passage(5, 5, 64, 96, 4) if self.options.tiny else clips.Passage(21, 21, 1080, 1920, 8)
+        source = None
+        if self.options.footage is not None:
+            source = load(self.options.footage, torch.device("cpu")).held.numpy()
+        compared = Compared(self._parts(), size, self.device, source)
         fast = [mode for mode in self.modes if mode != "plain"]
-        for mode, decibels in clips.likeness(parts, fast, size, self.device).items():
-            self.results.setdefault("likeness", []).append({"mode": mode, "db": decibels})
-            self.say(f"likeness {mode:24} {decibels:.1f} dB to plain, end to end, of 8-bit pixels")
+        try:
+            for row in chain(compared.of_modes(fast), compared.to_exact(fast)):
+                self.results.setdefault("likeness", []).append(asdict(row))
+                self.say(f"likeness {row}, end to end, of 8-bit pixels")
+        except torch.OutOfMemoryError as error:
+            self.say(f"likeness ends here: {str(error).splitlines()[0]}")
 
     def sparse(self) -> None:
         for row in attention.measured(self.device) if "sparse" not in self.refused else ():
@@ -154,9 +166,13 @@ class Bench:
             rate = row["frames"] / row["seconds"]
             self.say(f"ratio {row['mode']:6}{row['stream']:6} {rate / theirs['frames_per_s']:.2f} x the reference")
 
+    def _parts(self) -> Parts:
+        options = self.options
+        return make(self.model, self.device, computing_type(self.device), tiny=options.tiny, weights=options.weights)
+
     def _phases(self, window: Window, rounds: int) -> None:
         published = counted(self.model, window, tiny=self.options.tiny, merged=False)
-        parts = make(self.model, self.device, computing_type(self.device), tiny=self.options.tiny)
+        parts = self._parts()
         label = f"{window.frames}x{window.height}x{window.width}"
         for mode in self.modes:
             times = self._fitting(parts, window, mode, rounds)
@@ -197,6 +213,12 @@ def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
+def _origin(options: argparse.Namespace) -> str:
+    if options.weights is None:
+        return "random weights"
+    return "weights of a training of ours: " + "; ".join((options.weights / ABOUT_FILE).read_text().splitlines())
+
+
 def _size(short: int, tiny: bool) -> tuple[int, int]:
     return (32, 48) if tiny else (padded(short), padded(round(short * ASPECT)))
 
@@ -230,6 +252,8 @@ def main() -> int:
     parser.add_argument("--unwatched", action="store_true", help="the clip once less: how idle the GPU is, is not said")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=Path, help="a checkout of numz/ComfyUI-SeedVR2_VideoUpscaler")
+    parser.add_argument("--weights", type=Path, help="a folder that training.py made, of the 3b")
+    parser.add_argument("--footage", type=Path, help="a file that footage.py made: what likeness runs on")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -21,10 +20,8 @@ from upres.models.seedvr2.batches import BatchStream, Recipe
 from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.latents import overlap
 from upres.models.seedvr2.noise import SeededNoise
-from upres.models.seedvr2.norm import FrameNorm
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.shots import Shot
-from upres.models.seedvr2.tiles import Tiling
 from upres.restore.color import correct
 from upres.restore.tensors import to_model
 from upres.restore.transfers import Leaving, Transfers
@@ -68,14 +65,14 @@ def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: in
                 torch.cuda.reset_peak_memory_stats(device)
             settle(device)
             began = time.perf_counter()
-            done = sum(len(block) for block in _through(parts, stream, size, device))
+            done = sum(len(block) for block in through(parts, stream, size, device))
             settle(device)
             seconds = time.perf_counter() - began
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         idle = None
         if watch and device.type == "cuda":
             with profile(activities=[ProfilerActivity.CUDA]) as record:
-                for _ in _through(parts, stream, size, device):
+                for _ in through(parts, stream, size, device):
                     pass
                 settle(device)
             idle = idle_share(list(record.events()))
@@ -86,10 +83,13 @@ def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: in
 
 
 @torch.inference_mode()
-def _through(parts: Parts, stream: str, size: Passage, device: torch.device) -> Iterator[np.ndarray]:
+def through(parts: Parts, stream: str, size: Passage, device: torch.device,
+            blocks: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:  # fmt: skip
+    """blocks: windows of T H/2 W/2 3 that come in turn; None: of random bytes."""
     window, frames, height, width = size.window, size.frames, size.height, size.width
     transfers, source = Transfers(device), np.random.default_rng(0)
-    blocks = [source.integers(0, 256, (window, height // 2, width // 2, 3), dtype=np.uint8) for _ in range(2)]
+    if blocks is None:
+        blocks = [source.integers(0, 256, (window, height // 2, width // 2, 3), dtype=np.uint8) for _ in range(2)]
     rows, columns = padded(height), padded(width)
     if stream == "batch":
         through = BatchStream(parts, window, None, SeededNoise(42, device), Recipe(), size.slice_frames)
@@ -110,7 +110,7 @@ def _through(parts: Parts, stream: str, size: Passage, device: torch.device) -> 
 
     left = frames
     while left:
-        block = blocks[left % 2][:left]
+        block = blocks[left % len(blocks)][:left]
         left -= len(block)
         given = transfers.up(block).on_device().permute(0, 3, 1, 2).float().div_(255)
         large = torch.nn.functional.interpolate(given, (height, width), mode="bicubic", antialias=True).clamp_(0, 1)
@@ -121,66 +121,6 @@ def _through(parts: Parts, stream: str, size: Passage, device: torch.device) -> 
         yield from finish(restored)
     while leaving:
         yield leaving.popleft().numpy()
-
-
-NUDGE = 1.01  # times a norm's eps of 1e-6: moves a float32 statistic by its last bit, if at all
-ALONE = ("encode", "transformer", "decode")
-
-
-@dataclass(frozen=True)
-class InTurn(Parts):
-    """Each part in a mode of its own."""
-
-    encoding: switch.Mode = "plain"
-    transforming: switch.Mode = "plain"
-    decoding: switch.Mode = "plain"
-
-    def encode(self, video: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
-        switch.use(self.encoding)
-        return Parts.encode(self, video, tiling, slice_frames)
-
-    def restore_latents(self, latents: Tensor, noise: tuple[Tensor, Tensor], noise_scale: float = 0.0) -> Tensor:
-        switch.use(self.transforming)
-        return Parts.restore_latents(self, latents, noise, noise_scale)
-
-    def decode(self, latents: Tensor, tiling: Tiling | None, slice_frames: int = TIME_SCALE) -> Tensor:
-        switch.use(self.decoding)
-        frames = Parts.decode(self, latents, tiling, slice_frames)
-        switch.use("plain")  # for the colours
-        return frames
-
-
-def likeness(parts: Parts, modes: list[switch.Mode], size: Passage, device: torch.device) -> dict[str, float]:
-    """PSNR against the plain mode's bytes, dB, the peak being 255: each mode's; each part's alone in the first of these
-    modes; and the plain mode's own after a nudge that is less than another order of sums. What a nudge does to random
-    weights no twin can undercut."""
-
-    def bytes_of(given: Parts, mode: switch.Mode = "plain") -> np.ndarray:
-        before = switch.use(mode)
-        try:
-            return np.concatenate(list(_through(given, "batch", size, device)))
-        finally:
-            switch.use(before)
-
-    plain = bytes_of(parts)
-    decibels = {mode: _psnr(bytes_of(parts, mode), plain) for mode in modes}
-    own = parts.dit, parts.vae, parts.text, parts.dtype
-    for part in ALONE if modes else ():
-        turns = [modes[0] if part == name else "plain" for name in ALONE]
-        decibels[f"{modes[0]} {part} alone"] = _psnr(bytes_of(InTurn(*own, *turns)), plain)
-    for part, network in (("encoder", parts.vae.encoder), ("decoder", parts.vae.decoder)):
-        norms = [module for module in network.modules() if isinstance(module, FrameNorm)]
-        for norm in norms:
-            norm.eps *= NUDGE
-        decibels[f"plain, {part} nudged"] = _psnr(bytes_of(parts), plain)
-        for norm in norms:
-            norm.eps /= NUDGE
-    return decibels
-
-
-def _psnr(made: np.ndarray, wanted: np.ndarray) -> float:
-    error = float(np.mean((made.astype(np.float32) - wanted) ** 2))
-    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def idle_share(events: list[FunctionEvent]) -> float:

@@ -1,8 +1,10 @@
-"""SeedVR2's networks with random weights, full-size or tiny, on any device; and on the meta device, to be counted."""
+"""SeedVR2's networks, full-size or tiny, on any device, with random weights or with those that training.py saved; and
+on the meta device, to be counted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from upres.models.seedvr2.vae import VideoVae
 
 SPREAD = 0.02  # of random weights
 TEXT_LENGTH = 58
+VAE_FILE, DIT_FILE, TEXT_FILE, ABOUT_FILE = "vae.pt", "dit.pt", "text.pt", "about.txt"  # what training.py leaves
 CONFIGS = {"3b": SEEDVR2_3B, "7b": SEEDVR2_7B}
 
 
@@ -31,21 +34,57 @@ def dit_config(size: str, tiny: bool) -> DitConfig:
     return replace(full, dim=64, heads=2, head_dim=32, layers=2, text_dim=40, shared_from=shared_from)
 
 
-def make(size: str, device: torch.device, dtype: torch.dtype, *, tiny: bool, merged: bool = True) -> Parts:
+def make(size: str, device: torch.device, dtype: torch.dtype, *, tiny: bool, merged: bool = True,
+         weights: Path | None = None) -> Parts:  # fmt: skip
+    """weights: a folder that training.py made; None: random ones."""
+    dit = transformer(size, device, dtype, tiny=tiny, weights=weights)
+    vae = autoencoder(device, dtype, tiny=tiny, weights=weights)
+    if merged:
+        vae.merge()
+    if weights is None:
+        text = torch.empty(TEXT_LENGTH, dit.config.text_dim, device=device, dtype=dtype).normal_()
+    else:
+        text = torch.load(weights / TEXT_FILE).to(device, dtype)
+    return Parts(dit.eval(), vae.to(dtype).eval(), text, dtype)
+
+
+def autoencoder(device: torch.device, dtype: torch.dtype, *, tiny: bool, weights: Path | None = None) -> VideoVae:
+    with torch.device("meta"):
+        vae = VideoVae(TINY_VAE if tiny else SEEDVR2_VAE)
+    fill(vae, device, dtype) if weights is None else restore(vae, weights / VAE_FILE, device, dtype)
+    return vae
+
+
+def transformer(size: str, device: torch.device, dtype: torch.dtype, *, tiny: bool, weights: Path | None = None) -> Dit:
     config = dit_config(size, tiny)
     with torch.device("meta"):
-        dit, vae = Dit(config), VideoVae(TINY_VAE if tiny else SEEDVR2_VAE)
-    fill(dit, device, dtype)
-    fill(vae, device, dtype)
+        dit = Dit(config)
+    fill(dit, device, dtype) if weights is None else restore(dit, weights / DIT_FILE, device, dtype)
     for module in dit.modules():
         if isinstance(module, CountedRope):
             module.rope.freqs = CountedRope(config.head_dim).rope.freqs.to(device)
         elif isinstance(module, CentredRope):
             module.rope.freqs = CentredRope(config.head_dim // 2).rope.freqs.to(device)
-    if merged:
-        vae.merge()
-    text = torch.empty(TEXT_LENGTH, config.text_dim, device=device, dtype=dtype).normal_()
-    return Parts(dit.eval(), vae.to(dtype).eval(), text, dtype)
+    return dit
+
+
+def save(network: nn.Module, file: Path) -> None:
+    """Parameters alone, as bfloat16; whole or not at all."""
+    part = file.with_suffix(".part")
+    torch.save({name: p.detach().bfloat16().cpu() for name, p in network.named_parameters()}, part)
+    part.rename(file)
+
+
+def restore(network: nn.Module, file: Path, device: torch.device, dtype: torch.dtype) -> None:
+    held = torch.load(file, mmap=True)
+    network.to_empty(device=device)
+    names = {name for name, _ in network.named_parameters()}
+    if names != set(held):
+        raise ValueError(f"{file}: {len(names ^ set(held))} names are not those of this network; is it of --model 3b?")
+    for name, parameter in network.named_parameters():
+        assert held[name].shape == parameter.shape, f"{file}: {name} is {tuple(held[name].shape)}; was it --tiny?"
+        parameter.data = held[name].to(device, dtype, copy=True)
+        parameter.requires_grad_(False)
 
 
 def fill(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -68,11 +69,12 @@ class Check:
 
 
 @torch.inference_mode()
-def checked(size: str, mode: switch.Mode, device: torch.device, window: Window, *, tiny: bool) -> list[Check]:
+def checked(size: str, mode: switch.Mode, device: torch.device, window: Window, *, tiny: bool,
+            weights: Path | None = None) -> list[Check]:  # fmt: skip
     """On a small window, with the very weights. Both types hold the same numbers, those of bfloat16."""
     switch.use("plain")
     torch.backends.cudnn.allow_tf32 = False  # float32 shall be float32
-    parts = as_type(make(size, device, computing_type(device), tiny=tiny), EXACT)
+    parts = as_type(make(size, device, computing_type(device), tiny=tiny, weights=weights), EXACT)
     wanted = {name: run().float().cpu() for name, run in runs(parts, window, device).items() if name != "colour"}
     parts = as_type(parts, computing_type(device))
     plain = {name: run().float().cpu() for name, run in runs(parts, window, device).items() if name != "colour"}

@@ -18,13 +18,17 @@ KERNEL = (3, 3, 3)
 LEAST = 16  # of the many: a power of two
 
 
-def takes(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: int) -> bool:
-    """Whether fused kernels shall and can convolve x, B C T H W. padding: in space; a GPU would round 32 bits to 19."""
-    exact = x.element_size() == 2 or not x.is_cuda
+def fits(weight: Tensor, stride: tuple[int, ...], padding: int) -> bool:
+    """Whether there are fused kernels of this shape. padding: in space."""
     many = max(weight.shape[:2])
     shape = min(weight.shape[:2]) == FEW and many >= LEAST and many & (many - 1) == 0
-    ways = weight.shape[2:] == KERNEL and set(stride) == {1} and padding == 1
-    return shape and ways and exact and fused(x) and x.dtype == weight.dtype and dense_frames(x)
+    return shape and weight.shape[2:] == KERNEL and set(stride) == {1} and padding == 1
+
+
+def takes(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: int) -> bool:
+    """Whether they shall and can convolve x, B C T H W. A GPU would round 32 bits to 19."""
+    exact = x.element_size() == 2 or not x.is_cuda
+    return fits(weight, stride, padding) and exact and fused(x) and x.dtype == weight.dtype and dense_frames(x)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

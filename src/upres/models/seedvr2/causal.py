@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,13 @@ class CausalConv3d(nn.Conv3d):
         self.lead = kernel[0] - 1  # frames put before the first one
         self.overlap = kernel[0] - stride[0]  # frames of a slice that the next slice needs again
         self.border = border
+        self.merged = False  # see merge
         self._halves = kernel[1:] == (3, 3) and stride[1:] == (2, 2) and (padding, border) == (0, 1)
+
+    def merge(self) -> None:
+        """From now on a clip's first frame, which by itself is seen in all places in time, is multiplied once, by the
+        weights' sum over time: a third of the products."""
+        self.merged = True
 
     def forward(self, x: Tensor, memory: Memory, fill: Fill = copied, *, biased: bool = True) -> Tensor:  # type: ignore[override]
         """B C T H W -> B C' T/stride H' W'; stride * n frames, and one more in the first slice of a clip.
@@ -76,39 +82,53 @@ class CausalConv3d(nn.Conv3d):
         it, and is never copied. `biased=False` leaves the bias to whoever reads the result.
         """
         bias = self.bias if biased else None
+        weight = self._weight(x, memory)
         # only a norm's values are of known size
-        narrow = fill is not copied and fp8(x) and takes(self.weight, self.stride)
+        narrow = fill is not copied and fp8(x) and takes(weight, self.stride)
         dtype = torch.float8_e4m3fn if narrow else x.dtype
-        if self._halves and fill is copied and halving.takes(x, self.weight):
-            room = x if self.lead == 0 else self._led(x, memory, fill, dtype, 0)
-            return halving.halved(room, self.weight, bias, self.stride[0])
+        if self._halves and fill is copied and halving.takes(x, weight):
+            room = x if self.lead == 0 else self._led(x, memory, fill, dtype, 0, weight.shape[2] - 1)
+            return halving.halved(room, weight, bias, self.stride[0])
         if memory.rolling and self.lead == self.overlap > 0 and x.shape[2] > memory.slice_frames:
             return self._rolled(x, memory, fill, bias, dtype)
-        return self._convolved(self._led(x, memory, fill, dtype, self.border), bias, x.dtype)
+        room = self._led(x, memory, fill, dtype, self.border, weight.shape[2] - 1)
+        return self._convolved(room, weight, bias, x.dtype)
 
-    def _convolved(self, room: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def _weight(self, x: Tensor, memory: Memory) -> Tensor:
+        """C' C t h w; t is 1 for a clip's first frame. Few channels have a kernel that takes as long for one frame."""
+        weight = self.weight
+        few = fused(x) and few_channels.fits(weight, self.stride, int(self.padding[1]))
+        if not self.merged or self.lead == 0 or x.shape[2] > 1 or self in memory or few:
+            return weight
+        return weight.sum(dim=2, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
+
+    def _convolved(self, room: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        padding = int(self.padding[1])
         if room.dtype == torch.float8_e4m3fn:
-            return convolved(room, packed(self.weight), bias, self.kernel_size, int(self.padding[1]), dtype)
-        if few_channels.takes(room, self.weight, self.stride, int(self.padding[1])):
-            return few_channels.convolved(room, self.weight, bias)
-        return F.conv3d(room, self.weight, bias, self.stride, self.padding)
+            return convolved(room, packed(weight), bias, tuple(weight.shape[2:]), padding, dtype)
+        if few_channels.takes(room, weight, self.stride, padding):
+            return few_channels.convolved(room, weight, bias)
+        if weight is not self.weight:
+            return single(room, weight, bias, self.stride[1:], padding)
+        return F.conv3d(room, weight, bias, self.stride, self.padding)
 
-    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype, border: int) -> Tensor:
+    def _led(self, x: Tensor, memory: Memory, fill: Fill, dtype: torch.dtype, border: int, lead: int) -> Tensor:
+        """What `fill` makes of x, behind the frames remembered, or behind its first one `lead` times."""
         batch, channels, frames, height, width = x.shape
         tail = memory.recall(self)
-        before = self.lead if tail is None else self.overlap
+        before = lead if tail is None else self.overlap
         room = empty((batch, channels, before + frames, height + border, width + border), x, dtype)
-        fresh = room[:, :, before:]
-        fill(x, fresh[..., :height, :width])
         if border:
-            fresh[..., height:, :] = 0
-            fresh[..., width:] = 0
+            room[..., height:, :] = 0
+            room[..., width:] = 0
+        seen = room[..., :height, :width]
+        fill(x, seen[:, :, before:])
         if before:
-            room[:, :, :before] = fresh[:, :, :1] if tail is None else tail
+            seen[:, :, :before] = seen[:, :, before : before + 1] if tail is None else tail
         if self.lead:
             alike = tail is None and frames == 1  # a single frame, seen again before itself, is kept once
             del tail  # before the next one is made
-            memory.keep(self, room[:, :, -1 if alike else before + frames - self.overlap :])
+            memory.keep(self, seen[:, :, -1 if alike else before + frames - self.overlap :])
         return room
 
     def _rolled(self, x: Tensor, memory: Memory, fill: Fill, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -127,8 +147,13 @@ class CausalConv3d(nn.Conv3d):
             if start == 0:
                 room[:, :, :lead] = room[:, :, lead : lead + 1] if tail is None else tail
                 del tail
-            out[:, :, start : start + step] = self._convolved(room[:, :, :end], bias, x.dtype)
+            out[:, :, start : start + step] = self._convolved(room[:, :, :end], self.weight, bias, x.dtype)
         return out
+
+
+def single(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int] = (1, 1), padding: int = 1) -> Tensor:
+    """One frame and weights for one: PyTorch's convolution of two dimensions, for which libraries know more ways."""
+    return F.conv2d(x[:, :, 0], weight[:, :, 0], bias, stride, padding).unsqueeze(2)
 
 
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -32,7 +32,7 @@ from upres.models.seedvr2.vae_footprint import Passing, decoding, encoding
 
 RGB = 3
 ENCODER_PARAMETERS, DECODER_PARAMETERS = 100_046_496, 150_601_731  # of the published autoencoder
-MERGED_VALUES = 78_729_216  # of its enlargements, beside their parameters (upsample.py)
+MERGED_VALUES = 81_883_136  # of its enlargements, beside their parameters (upsample.py)
 IN_FLIGHT = 2 * TIME_SCALE + 2  # frames kept beside a block: of the last piece, for a shot's end, to look for cuts
 # Bytes of 256 weights. A Q4_K_M file holds about one weight in ten as Q6_K.
 STORED = {"fp16": 512, "fp8": 256, "q8": 272, "q4": 151}

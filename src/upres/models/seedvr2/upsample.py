@@ -2,7 +2,8 @@
 
 Nothing stands between the two, so they are one linear map, and a fine pixel's value depends on its place (its phase) in
 its coarse pixel and on 2 coarse rows and columns. `merge` makes one small convolution of each phase: 8 taps where time
-doubles, 12 where it does not, instead of 27 + 1; and the enlarged pixels before the mixing are never written.
+doubles, 12 where it does not, instead of 27 + 1; and the enlarged pixels before the mixing are never written. Before a
+clip's first frame that frame is seen again, so that there fewer taps are left: 4 for the first, 8 for the second.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from upres.models.seedvr2.causal import CausalConv3d, Memory, empty
+from upres.models.seedvr2.causal import CausalConv3d, Memory, empty, single
 
 Taps = Sequence[tuple[int, int]]  # for each of the 3 taps over fine pixels: which coarse tap, and which phase of it
 
@@ -29,6 +30,11 @@ DOUBLED: tuple[Taps, Taps] = (((0, 0), (0, 1), (1, 0)), ((0, 1), (1, 0), (1, 1))
 FIRST: tuple[Taps] = (((0, 0), (0, 0), (0, 0)),)
 SECOND: tuple[Taps, Taps] = (((0, 0), (0, 0), (1, 0)), ((0, 0), (1, 0), (1, 1)))
 KEPT: tuple[Taps] = (((0, 0), (1, 0), (2, 0)),)  # time is not doubled: a plain causal convolution
+KEPT_SECOND: tuple[Taps] = (((0, 0), (0, 0), (1, 0)),)
+SETS: dict[int, dict[str, tuple[Taps, ...]]] = {
+    1: {"usual": KEPT, "first": FIRST, "second": KEPT_SECOND},
+    2: {"usual": DOUBLED, "first": FIRST, "second": SECOND},
+}
 
 
 class Upsample(nn.Module):
@@ -63,8 +69,7 @@ class Upsample(nn.Module):
         mixes = rearrange(self.conv.weight.to(wide), "o c t h w -> (t h w o) c")
         pairs = rearrange(mixes @ makes, "(t h w o) (p q f i) -> t h w p q f o i",
                           t=3, h=3, w=3, p=2, q=2, f=self.time_factor)  # fmt: skip
-        sets = {"usual": DOUBLED, "first": FIRST, "second": SECOND} if self.time_factor == 2 else {"usual": KEPT}
-        for name, times in sets.items():
+        for name, times in SETS[self.time_factor].items():
             phases = [_phase(pairs, time, SPACE[p], SPACE[q]) for time, p, q in product(times, (0, 1), (0, 1))]
             taps = torch.stack([phase[:, :-1] for phase in phases])
             places = [*product((0, 1), (0, 1))] * len(times)
@@ -76,36 +81,28 @@ class Upsample(nn.Module):
 
     def _by_phases(self, x: Tensor, memory: Memory) -> Tensor:
         """Remembered are frames of x: under `upscale_conv` a clip's first one alone, later ones under `conv`."""
-        if self.time_factor == 1:
-            tail, frames = memory.recall(self.conv), x.shape[2]
-            before = x[:, :, :1] if tail is None else tail
-            alike = tail is None and frames == 1  # kept once
-            # not expanded: that would lose the memory order
-            x = torch.cat((*(before,) * (2 // before.shape[2]), x), dim=2)
-            del before, tail
-            memory.keep(self.conv, x[:, :, -1 if alike else -2 :])
-            return self._convolved(x, {"usual": x.shape[2] - 2})
         first, tail = memory.recall(self.upscale_conv), memory.recall(self.conv)
         begins, frames = first is None and tail is None, x.shape[2]
-        x = torch.cat([known for known in (first, tail, x) if known is not None], dim=2)
-        memory.keep(self.upscale_conv if x.shape[2] == 1 else self.conv, x[:, :, -1:])
+        known = [part for part in (first, tail, x) if part is not None]
+        x = torch.cat(known, dim=2) if len(known) > 1 else x
+        lead = self.get_buffer("usual_taps").shape[3] - 1
+        memory.keep(self.upscale_conv if x.shape[2] == 1 else self.conv, x[:, :, -lead:])
         if tail is not None:
             return self._convolved(x, {"usual": frames})
         return self._convolved(x, {"first": int(begins), "second": min(1, x.shape[2] - 1), "usual": x.shape[2] - 2})
 
     def _convolved(self, x: Tensor, frames: dict[str, int]) -> Tensor:
-        """Every set of kernels takes so many frames of x, one set's frames after the other's."""
+        """Every set of kernels makes what belongs to so many frames, the last ones of x, one set after the other."""
         parts = [(name, count) for name, count in frames.items() if count > 0]
         batch, channels, _, height, width = x.shape
         made = sum(count * (1 if name == "first" else self.time_factor) for name, count in parts)
         out = empty((batch, channels, made, 2 * height, 2 * width), x, x.dtype)
-        into, read = out, x
+        into, at = out, x.shape[2] - sum(count for _, count in parts)
         for name, count in parts:
             taps, bias = self.get_buffer(f"{name}_taps"), self.get_buffer(f"{name}_bias")
             lead, factor = taps.shape[3] - 1, len(taps) // 4
-            self._spread(read[:, :, : lead + count], taps, bias, into[:, :, : factor * count])
-            # the last frame that this set took is the first one the next set looks back at
-            into, read = into[:, :, factor * count :], read[:, :, lead + count - 1 :]
+            self._spread(x[:, :, at - lead : at + count], taps, bias, into[:, :, : factor * count])
+            into, at = into[:, :, factor * count :], at + count
         return out
 
     def _spread(self, x: Tensor, taps: Tensor, biases: Tensor, out: Tensor) -> None:
@@ -113,7 +110,8 @@ class Upsample(nn.Module):
         factor = len(taps) // 4
         phases = product(range(factor), (0, 1), (0, 1))
         for kernel, bias, (f, p, q) in zip(taps, biases[..., None, None, None], phases, strict=True):
-            y = F.conv3d(x, kernel, padding=(0, 1, 1))[..., p : p + height, q : q + width]
+            y = single(x, kernel, None) if x.shape[2] == 1 else F.conv3d(x, kernel, padding=(0, 1, 1))
+            y = y[..., p : p + height, q : q + width]
             phase = out[:, :, f::factor, p::2, q::2]
             whole, row, column, corner = bias
             torch.add(y, whole, out=phase)

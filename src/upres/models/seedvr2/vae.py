@@ -39,9 +39,10 @@ class VideoVae(nn.Module):
         self.config = config
 
     def merge(self) -> None:
-        """Makes decoding cheaper once the weights are in; see upsample.py. Best before they are rounded."""
+        """Makes the same cheaper once the weights are in: see Upsample.merge and CausalConv3d.merge. Best before they
+        are rounded."""
         for module in self.modules():
-            if isinstance(module, Upsample):
+            if isinstance(module, Upsample | CausalConv3d):
                 module.merge()
 
     def encode(self, video: Tensor, tiling: Tiling | None = None, slice_frames: int = TIME_SCALE) -> Tensor:

@@ -122,7 +122,8 @@ class _Walk:
         """Among what is held is what it is given. Besides: what it convolves, with the frames before it, and perhaps a
         copy from which that is filled; then its output."""
         some = min(frames, self._rolled) if self._rolled else frames
-        room = held + (LEAD + some) * entry * pixels + (frames * width * pixels if some < frames else 0)
+        led = 0 if self._single else LEAD
+        room = held + (led + some) * entry * pixels + (frames * width * pixels if some < frames else 0)
         self.most(room + (some * entry * pixels if self._copies else 0))  # the frames before it are there twice
         self.remember(LEAD * entry * pixels, first=entry * pixels)
         self.most(room + some * width * pixels)
@@ -141,18 +142,16 @@ class _Walk:
         """Padded by a row and a column, which are not counted."""
         size, coarse, few, led = width * pixels, pixels // 4, frames, 0
         if halves_time and not self._single:
-            few = frames // 2
-        if halves_time:
+            few, led = frames // 2, 1
             self.remember(size, first=size)  # a stride of two leaves one frame to remember
-            led = LEAD if self._single else 1
         self.most(held + (2 * frames + led) * size + few * width * coarse)
 
     def upsample(self, held: int, width: int, frames: int, pixels: int, *, doubles_time: bool) -> tuple[int, int]:
-        """Given, with the latent frames before it, one phase of the output, and all of it."""
+        """Given, unless it is an image with the frames before it, one phase of the output, and all of it."""
         size, lead = width * pixels, 1 if doubles_time else LEAD
         more = frames * (2 if doubles_time and not self._single else 1)
         self.remember(lead * size, first=size)
-        led = 0 if doubles_time and self._single else lead + frames
+        led = 0 if self._single else lead + frames
         self.most(held + (frames + led + frames + 4 * more) * size)
         return more, 4 * pixels
 
