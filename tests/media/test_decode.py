@@ -11,9 +11,13 @@ import psutil
 import pytest
 
 from tests.media.clips import (
+    CHROMA,
     H264,
     KINDS,
     KR_KB,
+    chroma_clip,
+    chroma_location,
+    chroma_ramps,
     deep_clip,
     every_value,
     ffmpeg,
@@ -149,6 +153,18 @@ def test_chroma_lies_left_but_centred_in_jpeg(codec, pix_fmt, matrix, off, deep,
     cb = (80.0 + np.arange(width) - off - 128) / chroma_span
     wanted = 255 * ((110 - low) / luma_span + (2 - 2 * KR_KB[matrix][1]) * cb)
     assert abs((blue - wanted)[8:-8].mean()) < 0.2
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("name", ["h264.mkv", "h265.mp4"])
+@pytest.mark.parametrize("location", CHROMA)
+def test_chroma_lies_where_the_stream_says(location, name, deep, tmp_path):
+    """Half a pixel is 0.75 levels of chroma, and 1.6 of blue; rounding alone is 0.46 at most."""
+    path = chroma_clip(tmp_path / name, location)
+    assert chroma_location(path) == location
+    with FrameReader(probe(path), how=Reading(deep=deep)) as reader:
+        frame = next(iter(reader))[0] / (257 if deep else 1)
+    assert np.abs(frame - chroma_ramps())[8:-8, 8:-8].mean() < 0.5
 
 
 @pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from upres.media.decode import Reading
+from upres.media.decode import Reading, frame_matrix
 from upres.media.ffmpeg import FfmpegProcess
 from upres.media.folder import open_reader
 from upres.media.images import read_image, write_image
@@ -32,13 +32,16 @@ def cut(info: MediaInfo, excerpt: Excerpt, frames: int, folder: Path) -> Path:
     if info.files:
         first = round(excerpt.begins_s(info, frames) * info.fps)
         return _cut_folder(info, first, frames, (left, top, size), folder / f"{info.path.name}_preview")
-    path = folder / f"{info.path.stem}_preview.mov"  # FFV1 keeps every bit, MOV the frame rate as a fraction
+    path = folder / f"{info.path.stem}_preview.mkv"  # FFV1 keeps every bit, Matroska what they mean
     arguments = [
         "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS),
         "-apply_cropping", "codec", "-ss", f"{max(0.0, excerpt.begins_s(info, frames) - 0.5 / float(info.fps)):.6f}",
         "-i", f"file:{info.path}", "-map", "0:V:0", "-an", "-sn", "-dn", "-frames:v", str(frames),
-        "-fps_mode", "passthrough", "-vf", f"crop={size.width}:{size.height}:{left}:{top}", "-c:v", "ffv1",
-        "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mov", "-y", f"file:{_part(path)}",
+        "-fps_mode", "passthrough", "-c:v", "ffv1",
+        # a part may be too low to be taken for what the whole is: see HD_HEIGHT
+        "-vf", f"crop={size.width}:{size.height}:{left}:{top},setparams=colorspace={frame_matrix(info)}",
+        *(("-color_range", "pc") if info.color_range == "pc" else ()),  # or ffmpeg would convert the samples
+        "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", "-y", f"file:{_part(path)}",
     ]  # fmt: skip
     with FfmpegProcess(arguments, doing=f"cutting {info.path.name}") as process:
         process.finish()

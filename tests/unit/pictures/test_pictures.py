@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.media.clips import deep_clip, every_value
+from tests.media.clips import chroma_clip, deep_clip, every_value
 from tests.support import ffmpeg, make_video
 from upres.errors import InvalidParameter
 from upres.media.decode import FrameReader, Reading
@@ -97,6 +97,31 @@ def test_a_cut_and_a_still_of_a_16_bit_clip_are_rounded_from_all_its_bits(tmp_pa
         assert np.array_equal(next(iter(reader))[0], words[..., :3])
     for shown in (info, piece):
         assert np.array_equal(np.asarray(still(shown, 0.0)), np.rint(words[..., :3] / 257))
+
+
+@pytest.mark.parametrize("location", ["topleft", "center", "left"])
+def test_a_cut_remembers_where_chroma_lies(location: str, tmp_path: Path) -> None:
+    info = probe(chroma_clip(tmp_path / "a.mp4", location))
+    piece = probe(cut(info, Excerpt(start_s=0), 2, tmp_path))
+    assert np.array_equal(frames_of(piece), frames_of(info))
+
+
+def test_a_cut_of_full_range_keeps_every_bit(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24,scale=out_range=pc", "-frames:v", "3", "-color_range", "pc",
+           "-pix_fmt", "yuvj420p", tmp_path / "a.mp4")  # fmt: skip
+    info = probe(tmp_path / "a.mp4")
+    piece = probe(cut(info, Excerpt(start_s=0), 3, tmp_path))
+    assert info.color_range == piece.color_range == "pc"
+    assert np.array_equal(frames_of(piece), frames_of(info))
+
+
+def test_a_part_of_untagged_video_is_read_as_the_whole_is(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=96x720:r=24", "-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", "ffv1",
+           tmp_path / "a.mkv")  # fmt: skip
+    info = probe(tmp_path / "a.mkv")
+    part = probe(cut(info, Excerpt(place="center"), 1, tmp_path))
+    assert info.matrix is None and part.height == 360
+    assert np.array_equal(frames_of(part)[0, 100, 24], frames_of(info)[0, 360, 48])
 
 
 def test_a_piece_lies_in_the_middle_unless_told_and_inside_the_clip_always(clip: MediaInfo) -> None:
