@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.media.clips import chroma_clip, deep_clip, every_value
 from tests.support import ffmpeg, make_video
-from upres.errors import InvalidParameter
+from upres.errors import FileMissing, InvalidParameter
 from upres.media.decode import FrameReader, Reading
 from upres.media.images import read_image, write_image
 from upres.media.output import Output
@@ -49,6 +49,15 @@ def test_a_still_is_the_frame_that_is_shown_then(clip: MediaInfo, number: int) -
 
 def test_a_moment_behind_the_end_is_the_last_frame(clip: MediaInfo) -> None:
     assert np.array_equal(np.asarray(still(clip, 99.0)), frames_of(clip)[-1])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png"])
+def test_a_file_that_goes_between_two_looks_is_called_gone(name: str, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24", "-frames:v", "1", tmp_path / name)
+    info = probe(tmp_path / name)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileMissing, match=f"{name} is gone"):
+        still(info, 0.0)
 
 
 def test_an_inexact_still_is_the_key_frame_before(clip: MediaInfo) -> None:
