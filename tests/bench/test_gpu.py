@@ -33,11 +33,11 @@ def test_every_part_runs_tiny_and_writes_its_figures(tmp_path: Path) -> None:
 
 
 def test_work_is_counted_as_a_profiler_counted_it_on_the_card() -> None:
-    """TFLOP of 21 frames at 1088 x 1920, to all digits that were recorded there."""
+    """TFLOP of 21 frames at 1088 x 1920, to all digits that were recorded there; and what is left when merged."""
     code = ("from tests.bench.gpu.phases import Window, counted\n"
             "for merged in (False, True):\n"
             "    work = counted('3b', Window(21, 1088, 1920), tiny=False, merged=merged)\n"
             "    print(*(f'{work[p].flops / 1e12:.2f}' for p in ('encode', 'transformer', 'decode')))")  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.stdout.splitlines() == ["411.19 261.30 1056.73", "411.19 261.30 833.49"], done.stderr
+    assert done.stdout.splitlines() == ["411.19 261.30 1056.73", "394.51 261.30 802.44"], done.stderr

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from upres.models.seedvr2.shots import Shot
 from upres.restore.color import correct
 from upres.restore.tensors import to_model
 from upres.restore.transfers import Leaving, Transfers
+
+if TYPE_CHECKING:
+    from upres.tasks import ColorCorrection
 
 AHEAD = 2  # blocks that leave while the next is made, as in restore/stages.py
 
@@ -83,8 +87,8 @@ def passed(parts: Parts, mode: switch.Mode, stream: str, window: int, frames: in
 
 
 @torch.inference_mode()
-def through(parts: Parts, stream: str, size: Passage, device: torch.device,
-            blocks: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:  # fmt: skip
+def through(parts: Parts, stream: str, size: Passage, device: torch.device, blocks: list[np.ndarray] | None = None,
+            colour: ColorCorrection = "lab") -> Iterator[np.ndarray]:  # fmt: skip
     """blocks: windows of T H/2 W/2 3 that come in turn; None: of random bytes."""
     window, frames, height, width = size.window, size.frames, size.height, size.width
     transfers, source = Transfers(device), np.random.default_rng(0)
@@ -102,7 +106,7 @@ def through(parts: Parts, stream: str, size: Passage, device: torch.device,
 
     def finish(restored: Tensor) -> Iterator[np.ndarray]:
         style = torch.stack([waiting.popleft() for _ in range(len(restored))])
-        picture = correct("lab", restored[..., :height, :width].float(), style)
+        picture = correct(colour, restored[..., :height, :width].float(), style)
         pixels = picture.add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8)
         leaving.append(transfers.down(pixels.permute(0, 2, 3, 1).contiguous()))
         while len(leaving) > AHEAD:

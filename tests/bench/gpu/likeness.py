@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from upres.models.seedvr2.config import TIME_SCALE
 from upres.models.seedvr2.norm import FrameNorm
 from upres.models.seedvr2.parts import Parts
 from upres.models.seedvr2.tiles import Tiling
+
+if TYPE_CHECKING:
+    from upres.tasks import ColorCorrection
 
 NUDGE = 1.01  # times a norm's eps of 1e-6: moves a float32 statistic by its last bit, if at all
 ALONE = ("encode", "transformer", "decode")
@@ -64,23 +68,27 @@ class Compared:
     device: torch.device
     source: np.ndarray | None  # T H W 3, uint8, no smaller than half the size; None: random bytes
 
-    def bytes_of(self, parts: Parts, mode: switch.Mode = "plain") -> np.ndarray:
+    def bytes_of(self, parts: Parts, mode: switch.Mode = "plain", colour: ColorCorrection = "lab") -> np.ndarray:
         before = switch.use(mode)
         try:
-            return np.concatenate(list(through(parts, "batch", self.size, self.device, self._blocks())))
+            return np.concatenate(list(through(parts, "batch", self.size, self.device, self._blocks(), colour)))
         finally:
             switch.use(before)
 
     def of_modes(self, modes: Sequence[switch.Mode]) -> Iterator[Likeness]:
-        """To the plain mode, and where both are asked for fp8 to fused: each mode; each part in it, the others being
-        plain; and the plain mode itself after a nudge that is less than another order of sums. What a nudge does to the
-        weights no twin can undercut."""
+        """To the plain mode, and where both are asked for fp8 to fused: each mode; that before colours are corrected,
+        which makes good what is constant over a picture; each part in it, the others being plain; and the plain mode
+        itself after a nudge that is less than another order of sums. What a nudge does to the weights no twin can
+        undercut."""
         plain, parts = self.bytes_of(self.parts), self.parts
         made = {mode: self.bytes_of(parts, mode) for mode in modes}
         for mode in modes:
             yield Likeness(mode, "plain", psnr(made[mode], plain))
         if "fused" in made and "fp8" in made:
             yield Likeness("fp8", "fused", psnr(made["fp8"], made["fused"]))
+        raw = self.bytes_of(parts, colour="none")
+        for mode in modes:
+            yield Likeness(f"{mode}, not coloured", "plain, likewise", psnr(self.bytes_of(parts, mode, "none"), raw))
         for mode in modes:
             for part in ALONE:
                 turns = [mode if part == name else "plain" for name in ALONE]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from upres.models.kernels import switch
-from upres.models.kernels.convolution import FACTOR, convolved, packed
+from upres.models.kernels.convolution import FACTOR, convolved, packed, takes
 from upres.models.seedvr2.causal import CausalConv3d, Memory
 from upres.models.seedvr2.norm import FrameNorm
 
@@ -29,6 +29,11 @@ def test_the_implicit_product_is_the_convolution(
     switch.use("plain")
     wanted = convolved(x, weight, bias, kernel, 1, torch.float32)
     torch.testing.assert_close(made, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_long_sums_are_left_to_wider_types() -> None:
+    for channels, taken in ((64, False), (128, True), (256, True), (384, False), (512, False)):
+        assert takes(torch.empty(128, channels, 3, 3, 3, device="meta"), (1, 1, 1)) is taken
 
 
 def test_a_causal_convolution_of_8_bit_floats_goes_on_from_slice_to_slice(fp8: None) -> None:

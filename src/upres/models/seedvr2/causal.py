@@ -84,7 +84,7 @@ class CausalConv3d(nn.Conv3d):
         bias = self.bias if biased else None
         weight = self._weight(x, memory)
         # only a norm's values are of known size
-        narrow = fill is not copied and fp8(x) and takes(weight, self.stride)
+        narrow = fill is not copied and fp8(x) and takes(self.weight, self.stride)
         dtype = torch.float8_e4m3fn if narrow else x.dtype
         if self._halves and fill is copied and halving.takes(x, weight):
             room = x if self.lead == 0 else self._led(x, memory, fill, dtype, 0, weight.shape[2] - 1)
