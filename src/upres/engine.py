@@ -22,7 +22,8 @@ from upres.errors import (
 )
 from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
-from upres.forecast import Forecast, Machine, MediaFacts
+from upres.forecast import Machine
+from upres.forecast_values import AUTO, Forecast, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at, with_encoder
 from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.line import Line, placed
@@ -351,7 +352,7 @@ class LocalEngine:
 
     def _chosen(self, media: MediaFacts, spec: TaskSpec) -> Model:
         """The machine is looked at only for who leaves the choice to us."""
-        if spec.dit_model != forecast.AUTO:
+        if spec.dit_model != AUTO:
             return self.catalog.find(spec.dit_model)
         return forecast.choose(media, spec, self.catalog, self._throughput.times, self._machine(spec))[0]
 

@@ -16,7 +16,8 @@ from tests.media.clips import ffmpeg
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.errors import UpresError
-from upres.forecast import Forecast, Machine, MediaFacts, forecast
+from upres.forecast import Machine, forecast
+from upres.forecast_values import Forecast, MediaFacts
 from upres.media.probe import probe
 from upres.queue.throughput import Times
 from upres.restore.pipeline import restore

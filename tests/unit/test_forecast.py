@@ -10,7 +10,8 @@ import pytest
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.errors import InvalidParameter
-from upres.forecast import SPREAD, Forecast, Machine, MediaFacts, forecast, in_words
+from upres.forecast import SPREAD, Machine, forecast, in_words
+from upres.forecast_values import Forecast, MediaFacts
 from upres.line import START_S, start_of
 from upres.queue.store import Price
 from upres.queue.throughput import Times

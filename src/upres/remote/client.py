@@ -33,7 +33,7 @@ from upres.errors import (
     TaskNotCompleted,
     TaskNotFound,
 )
-from upres.forecast import Forecast, MediaFacts
+from upres.forecast_values import Forecast, MediaFacts
 from upres.intake import looked_at, refuse_rate
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.remote.http import SLOW, Server, Unreachable

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from upres.engine import Engine
 from upres.errors import TaskNotCompleted
-from upres.forecast import Forecast, MediaFacts
+from upres.forecast_values import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Excerpt
 from upres.settings import Settings
 from upres.surfaces import views
