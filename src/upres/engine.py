@@ -22,7 +22,8 @@ from upres.errors import (
 )
 from upres.fleet.slots import cpu_cores, gpu_memory
 from upres.fleet.supervisor import WORKER_MODULE, Supervisor
-from upres.forecast import Forecast, Machine, MediaFacts
+from upres.forecast import Machine
+from upres.forecast_values import AUTO, Forecast, MediaFacts
 from upres.intake import checked_output, facts_of, looked_at, with_encoder
 from upres.limits import beneath, check_disk, check_key, check_priority, check_size
 from upres.line import Line, placed
@@ -30,6 +31,7 @@ from upres.media.output import output_for
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.queue.database import Database
 from upres.queue.store import NewTask, Price, TaskStore
+from upres.queue.throughput import Throughput
 from upres.queue.workers import WorkerTable
 from upres.restore.memory import MB, room_bytes
 from upres.restore.plan import Size, plan_clip
@@ -131,9 +133,9 @@ class LocalEngine:
         self.settings = settings
         self.catalog = Catalog(settings.model_dir)
         self._database = database
-        self._store, self._workers = TaskStore(database), WorkerTable(database)
+        self._store, self._workers, self._throughput = TaskStore(database), WorkerTable(database), Throughput(database)
         self.supervisor = Supervisor(settings, self._store, self._workers, worker)
-        self._line = Line(self._store, self._workers, self.catalog, lanes=len(self.supervisor.slots),
+        self._line = Line(self._store, self._throughput, self.catalog, lanes=len(self.supervisor.slots),
                           cores=0 if self.supervisor.slots[0].uuid else cpu_cores(settings.threads),
                           loaded=self._loaded)  # fmt: skip
 
@@ -190,7 +192,7 @@ class LocalEngine:
 
     def plan_for(self, media: MediaFacts, spec: TaskSpec) -> Forecast:
         spec, note = with_encoder(spec, media.info(), self.supervisor.gpus)
-        found = forecast.forecast(media, spec, self.catalog, self._workers.rates, self._machine(spec))
+        found = forecast.forecast(media, spec, self.catalog, self._throughput.times, self._machine(spec))
         return found.model_copy(update={"warnings": (*found.warnings, note)}) if note else found
 
     def sample(self, spec: TaskSpec, excerpt: Excerpt) -> Task:
@@ -350,9 +352,9 @@ class LocalEngine:
 
     def _chosen(self, media: MediaFacts, spec: TaskSpec) -> Model:
         """The machine is looked at only for who leaves the choice to us."""
-        if spec.dit_model != forecast.AUTO:
+        if spec.dit_model != AUTO:
             return self.catalog.find(spec.dit_model)
-        return forecast.choose(media, spec, self.catalog, self._workers.rates, self._machine(spec))[0]
+        return forecast.choose(media, spec, self.catalog, self._throughput.times, self._machine(spec))[0]
 
     def _disk(self, folder: Path) -> Disk:
         return Disk.of(folder, self.settings.work_dir, self.settings.disk_reserve_mb * 1_000_000)

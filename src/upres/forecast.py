@@ -3,168 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.disk import Disk
+from upres.forecast_values import AUTO, Duration, Forecast, MediaFacts, Memory, Obtainable, Option
 from upres.line import start_of
 from upres.media.output import LIKELY_SHARE, Output, output_for
-from upres.media.probe import HDR_TRANSFERS, MediaInfo
 from upres.queue.store import Price
+from upres.queue.throughput import Times
 from upres.restore.memory import MB, Work, footprint, plan_memory
 from upres.restore.plan import Plan, Size, plan_clip
-from upres.tasks import MediaKind, Preset, TaskSpec
+from upres.tasks import Preset, TaskSpec
 
-AUTO = "auto"
 # How far the truth may lie from a rate that was never measured here: how many times faster, how many times slower.
 # Cards differ tenfold, and a CPU's cores are rarely all ours.
 FASTER, SLOWER = 3.0, 12.0
 SPREAD = 1.25  # and from measured ones: other content, other load
-ASPECT = r"^[1-9]\d{0,5}(/[1-9]\d{0,5})?$"
 PRECISIONS = ("Q4", "FP8", "Q8", "FP16")  # worst to best
 LAST_RESORT = "compact"  # its architecture: invents nothing, and restores little
 OVERSHARP = "Sharp"  # invents more than it restores: only for who asks for it
 SLOW_S = 3600.0  # an estimate from here on earns a warning
-
-
-class MediaFacts(BaseModel):
-    """A file as `probe` found it, for people and programs."""
-
-    model_config = ConfigDict(frozen=True)
-
-    file: str
-    kind: MediaKind
-    format: str = ""
-    codec: str = ""
-    width: Annotated[int, Field(ge=1, le=100_000)]
-    height: Annotated[int, Field(ge=1, le=100_000)]
-    frames: Annotated[int, Field(ge=1, le=10**12)] = 1
-    fps: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    duration_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    bytes: int = 0
-    pix_fmt: str = ""
-    hdr: bool = False
-    interlaced: bool = False
-    variable_frame_rate: bool = False
-    has_alpha: bool = False
-    rotation: int = 0
-    sample_aspect: Annotated[str, Field(pattern=ASPECT)] = "1"  # a pixel's width by its height
-    bit_depth: Annotated[int, Field(ge=1, le=32)] = 8
-    foreign_profile: bool = False  # an image's colours are not sRGB's
-    damage: str = ""  # what is wrong with it
-    audio: tuple[str, ...] = ()
-    subtitles: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, info: MediaInfo) -> MediaFacts:
-        return cls(
-            file=info.path.name, kind=info.kind, format=info.format, codec=info.codec, width=info.width,
-            height=info.height, frames=info.frames, fps=round(float(info.fps), 3),
-            duration_s=round(info.duration_s, 3), bytes=info.size_bytes, pix_fmt=info.pix_fmt, hdr=info.hdr,
-            interlaced=info.interlaced, variable_frame_rate=info.variable_frame_rate, has_alpha=info.has_alpha,
-            rotation=info.rotation, sample_aspect=str(info.sample_aspect), bit_depth=info.bit_depth,
-            foreign_profile=info.foreign_profile, damage=info.damage,
-            audio=info.audio, subtitles=info.subtitles, warnings=info.warnings,
-        )  # fmt: skip
-
-    def info(self) -> MediaInfo:
-        """As far as these facts go: enough for sizes and for what can be written."""
-        return MediaInfo(
-            path=Path(self.file), kind=self.kind, format=self.format, codec=self.codec, width=self.width,
-            height=self.height, frames=self.frames, fps=Fraction(self.fps), duration_s=self.duration_s,
-            sample_aspect=Fraction(self.sample_aspect), rotation=self.rotation, pix_fmt=self.pix_fmt,
-            bit_depth=self.bit_depth, has_alpha=self.has_alpha, interlaced=self.interlaced,
-            variable_frame_rate=self.variable_frame_rate, transfer=HDR_TRANSFERS[0] if self.hdr else None,
-            audio=self.audio, subtitles=self.subtitles, warnings=self.warnings, damage=self.damage,
-            foreign_profile=self.foreign_profile,
-        )  # fmt: skip
-
-
-class Duration(BaseModel):
-    """Seconds of work, most likely and between which bounds; `basis` says where the numbers come from."""
-
-    model_config = ConfigDict(frozen=True)
-
-    likely_s: float
-    low_s: float
-    high_s: float
-    basis: str
-
-
-class Memory(BaseModel):
-    """What a task takes of the device's memory, MB. Only `fits`, `needs_mb` and `room_mb` where nothing predicts the
-    model's phases; `fits` is None where not even the rough figure of the catalogue helps.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    fits: bool | None
-    needs_mb: int | None
-    room_mb: int
-    encode_mb: int | None = None
-    diffuse_mb: int | None = None
-    decode_mb: int | None = None
-    weights_mb: int | None = None  # on the device, in the phase that has most of them there
-    how: str | None = None  # what is offloaded, how frames are cut
-    strained: bool = False  # it only fits with weights streamed from host memory, or in shorter windows than asked for
-    remedy: str = ""
-
-
-class Option(BaseModel):
-    """One installed model for this file."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    memory: Memory
-    likely_s: float
-
-
-class Obtainable(BaseModel):
-    """A model that is not installed, and what it would need for this file."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    download: str  # size of its files
-    needs_mb: int | None
-    fits: bool | None
-    likely_s: float
-
-
-class Forecast(BaseModel):
-    """The dry run of a task. Nothing is reserved: a queue that moves, or other load, changes the times."""
-
-    model_config = ConfigDict(frozen=True)
-
-    summary: str
-    media: MediaFacts
-    model: str
-    model_reason: str
-    width: int
-    height: int
-    frames: int
-    window: int  # frames that go through the model together
-    windows: int
-    device: str
-    memory: Memory
-    work: Duration
-    queue_s: float  # until it would start
-    preset: Preset | None = None  # of the encoder; None of an image, and where an older server did not say
-    output_bytes: int
-    disk_bytes: int  # needed at most while it runs
-    free_bytes: int
-    options: tuple[Option, ...]
-    not_installed: tuple[Obtainable, ...] = ()
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +44,16 @@ class Machine:
     loaded: str | None = None  # the model that a living worker holds: it starts at once
 
 
-Rates = Callable[[str, Price], Sequence[float]]  # model, work -> output pixels per second, as measured on such work
+Measured = Callable[[str, Price], Times]  # model, work -> what such work took
 
 
-def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine) -> Forecast:
+def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, measured: Measured, machine: Machine) -> Forecast:
     """Raises InvalidInput, InvalidParameter, ModelNotFound, UnsupportedMedia."""
     output = output_for(spec, media.info())
-    model, reason = choose(media, spec, catalog, rates, machine)
+    model, reason = choose(media, spec, catalog, measured, machine)
     plan = plan_for(media, spec, model)
     output.check_size(plan.frame.width, plan.frame.height)
-    work = duration(model, plan, rates, machine)
+    work = duration(model, plan, measured, machine)
     most_bytes = output.result_bytes(plan.frame.pixels, plan.frames, media.duration_s * len(media.audio))
     needs, size = (most_bytes, output.work_bytes(most_bytes)), round(most_bytes * LIKELY_SHARE)
     memory, window = memory_of(model, spec, plan, machine)
@@ -203,15 +65,16 @@ def forecast(media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, 
         device=machine.device, memory=memory, work=work,
         queue_s=machine.queue_s, preset=preset,
         output_bytes=size, disk_bytes=sum(needs), free_bytes=machine.disk.free_bytes,
-        options=tuple(_option(media, spec, other, rates, machine) for other in _installed(catalog)),
-        not_installed=tuple(_obtainable(media, spec, other, rates, machine) for other in _distinct(catalog.absent())),
+        options=tuple(_option(media, spec, other, measured, machine) for other in _installed(catalog)),
+        not_installed=tuple(_obtainable(media, spec, model, measured, machine)
+                            for model in _distinct(catalog.absent())),
         warnings=(*media.warnings, *output.warnings, *plan.notes, *_warnings(media, plan, model, memory, work),
                   *filter(None, [machine.disk.shortage(*needs)])),
     )  # fmt: skip
 
 
 def choose(
-    media: MediaFacts, spec: TaskSpec, catalog: Catalog, rates: Rates, machine: Machine
+    media: MediaFacts, spec: TaskSpec, catalog: Catalog, measured: Measured, machine: Machine
 ) -> tuple[Model, str]:
     """The model that `spec` names, or the best one for "auto"; and why."""
     if spec.dit_model != AUTO:
@@ -220,7 +83,7 @@ def choose(
     passed_over: list[str] = []
     candidates = _candidates(media, spec, catalog, machine)
     for model, plan, memory in candidates:
-        wanted_s = duration(model, plan, rates, machine).likely_s
+        wanted_s = duration(model, plan, measured, machine).likely_s
         if memory.fits is False:
             passed_over.append(_too_large(model, memory))
         elif wanted_s > machine.longest_s and model.architecture != LAST_RESORT:
@@ -259,18 +122,22 @@ def plan_for(media: MediaFacts, spec: TaskSpec, model: Model) -> Plan:
                      even=output_for(spec, info).even, sample_aspect=info.sample_aspect)  # fmt: skip
 
 
-def duration(model: Model, plan: Plan, rates: Rates, machine: Machine) -> Duration:
-    work = plan.frames * plan.target.pixels
-    measured = rates(model.name, Price(plan.frames, plan.target.pixels))
-    start_s = start_of(model, machine.loaded)
-    if not measured:
+def duration(model: Model, plan: Plan, measured: Measured, machine: Machine) -> Duration:
+    work = Price(plan.frames, plan.target.pixels)
+    times, start_s = measured(model.name, work), start_of(model, machine.loaded)
+    rate = model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores
+    guess_s = work.frames * work.pixels / rate
+    likely_s = times.likely_s(guess_s)
+    if not times.seconds:
         where = "this GPU" if machine.on_gpu else f"{machine.cores} CPU core{'s' if machine.cores > 1 else ''}"
-        guess_s = work / (model.pixels_per_s_gpu if machine.on_gpu else model.pixels_per_s_core * machine.cores)
-        return _bounded(start_s, guess_s, guess_s / FASTER, guess_s * SLOWER,
+        return _bounded(start_s, likely_s, guess_s / FASTER, guess_s * SLOWER,
                         f"unmeasured: a guess, for this model has not run on {where} yet")  # fmt: skip
-    times = [work / rate for rate in measured]
-    basis = f"measured in {len(times)} task{'s' if len(times) > 1 else ''} of this model here"
-    return _bounded(start_s, sum(times) / len(times), min(times) / SPREAD, max(times) * SPREAD, basis)
+    tasks = f"{len(times.seconds)} task{'s' if len(times.seconds) > 1 else ''}"
+    low_s, high_s = min(times.seconds) / SPREAD, max(times.seconds) * SPREAD
+    if times.at_most:
+        return _bounded(start_s, likely_s, min(guess_s / FASTER, low_s), high_s,
+                        f"a guess, for this model has only run for {tasks} much smaller than this here")  # fmt: skip
+    return _bounded(start_s, likely_s, low_s, high_s, f"measured in {tasks} of this model here")
 
 
 def preset_for(spec: TaskSpec, output: Output, model: Model, *, on_gpu: bool, cores: int) -> Preset:
@@ -342,10 +209,10 @@ def _summary(media: MediaFacts, plan: Plan, model: Model, work: Duration, size: 
             f"{in_words(work.high_s)}, {work.basis}){queue}; a file of about {size / 1e6:.3g} MB")  # fmt: skip
 
 
-def _option(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Option:
+def _option(media: MediaFacts, spec: TaskSpec, model: Model, measured: Measured, machine: Machine) -> Option:
     plan = plan_for(media, spec, model)
     memory, _ = memory_of(model, spec, plan, machine)
-    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, rates, machine).likely_s)
+    return Option(model=model.name, memory=memory, likely_s=duration(model, plan, measured, machine).likely_s)
 
 
 def _distinct(models: list[Model]) -> list[Model]:
@@ -356,8 +223,8 @@ def _distinct(models: list[Model]) -> list[Model]:
     return list(first.values())
 
 
-def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, rates: Rates, machine: Machine) -> Obtainable:
-    option = _option(media, spec, model, rates, machine)
+def _obtainable(media: MediaFacts, spec: TaskSpec, model: Model, measured: Measured, machine: Machine) -> Obtainable:
+    option = _option(media, spec, model, measured, machine)
     return Obtainable(model=model.name, download=model.size, needs_mb=option.memory.needs_mb, fits=option.memory.fits,
                       likely_s=option.likely_s)  # fmt: skip
 

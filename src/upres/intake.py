@@ -17,7 +17,10 @@ from upres.tasks import Facts, TaskSpec
 
 
 def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = (), *, max_s: float = MAX_S) -> MediaInfo:
-    """The order's file, if no longer than that. Raises FileMissing, InvalidInput, PathRefused, UnsupportedMedia."""
+    """The order's file, if no longer than that.
+
+    Raises FileMissing, InvalidInput, InvalidParameter, PathRefused, UnsupportedMedia.
+    """
     try:
         path = beneath(Path(spec.input_path), roots)
     except FileMissing as error:
@@ -30,7 +33,16 @@ def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = (), *, max_s: float = MA
         article = {"image": "an image", "video": "a video"}
         raise UnsupportedMedia(f"{path.name} is {article[info.kind]}, not {article[spec.kind]}",
                                remedy=f"submit it as {article[info.kind]}")  # fmt: skip
+    if not info.files:
+        refuse_rate(spec)
     return info
+
+
+def refuse_rate(spec: TaskSpec) -> None:
+    """Of a file that is no folder. Raises InvalidParameter where the order says how many frames a second it has."""
+    if spec.frame_rate != TaskSpec.model_fields["frame_rate"].default:
+        raise InvalidParameter(f"frame_rate={spec.frame_rate:g}: {spec.input_filename} is no folder of images",
+                               remedy="leave it out: a video keeps the rate it has")  # fmt: skip
 
 
 def _near(path: Path) -> str:

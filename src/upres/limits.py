@@ -12,6 +12,7 @@ from upres.settings import Settings
 
 KEY_LENGTH = 200
 MOST_PRIORITY = 100
+DESCRIPTORS = Path("/proc/self/fd")  # Linux: an open file can be opened again there, whatever became of its name
 
 
 def beneath(path: Path, roots: tuple[Path, ...]) -> Path:
@@ -34,6 +35,30 @@ def beneath(path: Path, roots: tuple[Path, ...]) -> Path:
     if not any(_within(real, root) for root in roots):
         raise _refused(path)
     return real
+
+
+def opened(path: Path) -> int:
+    """A descriptor of the file, for which no part of the absolute `path` was followed as a link. Not on Windows.
+
+    Raises FileMissing, PathRefused.
+    """
+    folder = os.open(path.anchor, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in path.parts[1:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError as error:
+        raise FileMissing(f"{path} does not exist", remedy="give a path on the machine that runs Upres") from error
+    except OSError as error:  # ELOOP or ENOTDIR: a link stands where a file or folder was
+        raise moved(path) from error
+    finally:
+        os.close(folder)
+
+
+def moved(path: Path) -> PathRefused:
+    return PathRefused(f"{path.name} is no longer where it was when the task was accepted", remedy="submit it again")
 
 
 def _within(real: Path, root: Path) -> bool:

@@ -10,7 +10,7 @@ from functools import cache
 from upres.catalog import Catalog
 from upres.catalog.model import Model
 from upres.queue.store import Overview, Price, TaskStore, Waiting
-from upres.queue.workers import WorkerTable
+from upres.queue.throughput import Throughput
 from upres.shared import SharedLook
 from upres.tasks import Task
 
@@ -57,11 +57,11 @@ def gigabytes(size: str) -> float:
 class Line:
     """`lanes`: workers that serve it together; `cores`: of a CPU, 0 where GPUs do; `loaded`: the first one's model."""
 
-    def __init__(self, store: TaskStore, workers: WorkerTable, catalog: Catalog, *, lanes: int, cores: int,
+    def __init__(self, store: TaskStore, throughput: Throughput, catalog: Catalog, *, lanes: int, cores: int,
                  loaded: Callable[[], str | None]) -> None:  # fmt: skip
-        self._store, self._workers, self._catalog = store, workers, catalog
+        self._store, self._throughput, self._catalog = store, throughput, catalog
         self._lanes, self._cores, self._loaded = lanes, cores, loaded
-        self._rates: dict[tuple[str, Price], float] = {}
+        self._likely_s: dict[tuple[str, Price], float] = {}
         self._resident: str | None = None
         self._estimated_at = float("-inf")
         self.look = SharedLook(self._glance)
@@ -69,7 +69,7 @@ class Line:
     def _glance(self) -> Glance:
         queue = self._store.overview(RECENT_TASKS)
         if queue.line and time.monotonic() - self._estimated_at > ESTIMATED_ANEW_S:
-            self._rates, self._resident, self._estimated_at = {}, self._loaded(), time.monotonic()
+            self._likely_s, self._resident, self._estimated_at = {}, self._loaded(), time.monotonic()
         return Glance(queue, self._places(queue.line))
 
     def _places(self, line: list[Waiting]) -> dict[str, Place]:
@@ -86,9 +86,8 @@ class Line:
         left = waiting.price.frames - waiting.progress.frames_done
         if waiting.progress.fps > 0:
             return left / waiting.progress.fps
-        kind = (waiting.model, waiting.price)
-        if kind not in self._rates:
-            measured = self._workers.pixels_per_s(*kind)
-            self._rates[kind] = (measured if measured is not None
-                                 else self._catalog.expected_pixels_per_s(waiting.model, self._cores))  # fmt: skip
-        return start_of(self._catalog.known(waiting.model), loaded) + left * waiting.price.pixels / self._rates[kind]
+        kind = (waiting.model, Price(max(1, left), waiting.price.pixels))
+        if kind not in self._likely_s:
+            guess_s = left * waiting.price.pixels / self._catalog.expected_pixels_per_s(waiting.model, self._cores)
+            self._likely_s[kind] = self._throughput.times(*kind).likely_s(guess_s)
+        return start_of(self._catalog.known(waiting.model), loaded) + self._likely_s[kind]

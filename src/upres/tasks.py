@@ -89,7 +89,7 @@ class TaskSpec(BaseModel):
     encoder: Encoder = "software"  # auto: nvenc where it works, tried at submit
     interlaced: Interlaced = "deinterlace"
     strict: bool = False  # refuse a damaged input instead of restoring it as far as it goes
-    frame_rate: Annotated[float, Field(gt=0, le=1000)] = 24.0  # of a folder of images
+    frame_rate: Annotated[float, Field(ge=0.001, le=1000)] = 24.0  # of a folder of images; a video has its own
     preview: bool = False  # the file is a piece of another, cut for a look: lists say so
     output_path: str | None = None  # None: a generated name under the output directory
     overwrite: bool = False  # may output_path replace a file?

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from tests.chaos.oplog import OpLog
-from upres.queue.store import Claim, TaskStore
+from upres.queue.store import Claim, Price, TaskStore
+from upres.queue.throughput import Measurement
 from upres.settings import Settings
 from upres.tasks import Progress, Result
 from upres.worker import loop
@@ -88,7 +89,8 @@ class PaperBench:
             raise
         result = Result(output_path=str(final), width=1, height=1, frames=1, model="paper", device="paper",
                         process_time_s=0.0)  # fmt: skip
-        return Finished(result, lambda: os.replace(part, final), lambda: part.unlink(missing_ok=True), 1, 0.1)
+        return Finished(result, lambda: os.replace(part, final), lambda: part.unlink(missing_ok=True),
+                        Measurement(Price(1, 1), 0.1))  # fmt: skip
 
     def drop(self) -> None:
         self.model = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 
 from tests.contract.making import (
@@ -102,6 +105,59 @@ def solid(path: Path, rgb: tuple[int, int, int], *, matrix: str, color_range: st
 def tags(matrix: str, transfer: str, color_range: str) -> str:
     primaries = {"bt2020nc": "bt2020"}.get(matrix, matrix)
     return f"setparams=colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}:range={color_range}"
+
+
+def every_value() -> np.ndarray:
+    """`H W 4` uint16: each of the 65536 values in each channel, at other places."""
+    values = np.arange(1 << 16, dtype=np.uint32).reshape(256, 256)
+    return np.stack([values, 65535 - values, values * 7 % 65536, values * 3 % 65536], -1).astype(np.uint16)
+
+
+def deep_clip(path: Path, image: np.ndarray, codec: str, pix_fmt: str) -> Path:
+    """One frame of `H W 4` uint16, lossless; `pix_fmt` may have no alpha."""
+    raw = path.with_suffix(".rgba64")
+    raw.write_bytes(image.tobytes() if "a" in pix_fmt else image[..., :3].tobytes())
+    ffmpeg("-f", "rawvideo", "-pix_fmt", "rgba64le" if "a" in pix_fmt else "rgb48le", "-s", "256x256", "-i", raw,
+           "-c:v", codec, "-pix_fmt", pix_fmt, path)  # fmt: skip
+    return path
+
+
+# across and down, in pixels, from the middle of the upper left one of four pixels to their chroma sample
+CHROMA = {"left": (0, 0.5), "center": (0.5, 0.5), "topleft": (0, 0), "top": (0.5, 0), "bottomleft": (0, 1),
+          "bottom": (0.5, 1)}  # fmt: skip
+
+
+def chroma_ramps(size: int = 64) -> np.ndarray:
+    """`H W 3`, RGB of [0, 255], float: Cb rises by 1.5 levels of BT.709 a pixel to the right, Cr as much downwards."""
+    ramp = 1.5 * (np.arange(size) - size / 2)
+    cb, cr = np.broadcast_to(ramp, (size, size)) / 224, np.broadcast_to(ramp[:, None], (size, size)) / 224
+    kr, kb = KR_KB["bt709"]
+    luma = 112 / 219
+    red, blue = luma + (2 - 2 * kr) * cr, luma + (2 - 2 * kb) * cb
+    return np.stack([red, (luma - kr * red - kb * blue) / (1 - kr - kb), blue], -1) * 255
+
+
+def chroma_clip(path: Path, location: str, size: int = 64) -> Path:
+    """Two frames of the ramps, 4:2:0, lossless and tagged; their chroma samples are those of `location`."""
+    right, down = CHROMA[location]
+    at = np.arange(0, size, 2) - size / 2
+    cb, cr = 128 + 1.5 * (at + right), 128 + 1.5 * (at + down)
+    planes = [np.full((size, size), 128), np.tile(cb, (size // 2, 1)), np.tile(cr[:, None], (1, size // 2))]
+    raw = path.with_suffix(".yuv")
+    raw.write_bytes(b"".join(plane.round().astype(np.uint8).tobytes() for plane in planes) * 2)
+    says = f"lossless=1:log-level=error:chromaloc={list(CHROMA).index(location)}"
+    encoder = ["libx265", "-x265-params", says] if path.suffix == ".mp4" else ["libx264", "-qp", "0"]
+    ffmpeg("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{size}x{size}", "-r", "24", "-i", raw,
+           "-vf", f"{tags('bt709', 'bt709', 'tv')}:chroma_location={location}", "-c:v", *encoder, path)  # fmt: skip
+    return path
+
+
+def chroma_location(path: Path) -> str:
+    """As the stream says it; empty where it says nothing."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "verbose", "-i", path]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    found = re.search(rf"Video: .*, ({'|'.join(CHROMA)})\)", said)
+    return found[1] if found else ""
 
 
 def moving_gradient(count: int, width: int = 96, height: int = 64) -> np.ndarray:

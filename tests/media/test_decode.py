@@ -10,7 +10,22 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.media.clips import H264, KINDS, KR_KB, ffmpeg, solid, source, tags, variable_rate
+from tests.media.clips import (
+    CHROMA,
+    H264,
+    KINDS,
+    KR_KB,
+    chroma_clip,
+    chroma_location,
+    chroma_ramps,
+    deep_clip,
+    every_value,
+    ffmpeg,
+    solid,
+    source,
+    tags,
+    variable_rate,
+)
 from upres.errors import InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.probe import probe
@@ -94,6 +109,18 @@ def test_deep_samples_reach_from_black_to_white(pix_fmt, bits, color_range, code
     assert first.max() <= 1 and last.min() >= 65534
 
 
+@pytest.mark.parametrize(("name", "codec", "pix_fmt"), [
+    ("a.mov", "png", "rgb48be"), ("a.mov", "png", "rgba64be"), ("a.mov", "tiff", "rgb48le"),
+    ("a.mkv", "ffv1", "gbrp16le"), ("a.mkv", "ffv1", "gbrap16le")])  # fmt: skip
+def test_16_bits_of_rgb_are_kept_or_rounded_whatever_lies_beside_them(name, codec, pix_fmt, tmp_path):
+    words = every_value()
+    info = probe(deep_clip(tmp_path / name, words, codec, pix_fmt))
+    for deep, expected in ((True, words[..., :3]), (False, np.rint(words[..., :3] / 257))):
+        with FrameReader(info, 1, Reading(deep=deep)) as reader:
+            (frames,) = list(reader)
+        assert np.array_equal(frames[0], expected)
+
+
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize(("matrix", "transfer"), [("ycgco", "bt709"), ("bt709", "log316"), ("ictcp", "bt709")])
 def test_tags_that_no_filter_knows_do_not_stop_the_reading(matrix, transfer, deep, tmp_path):
@@ -126,6 +153,18 @@ def test_chroma_lies_left_but_centred_in_jpeg(codec, pix_fmt, matrix, off, deep,
     cb = (80.0 + np.arange(width) - off - 128) / chroma_span
     wanted = 255 * ((110 - low) / luma_span + (2 - 2 * KR_KB[matrix][1]) * cb)
     assert abs((blue - wanted)[8:-8].mean()) < 0.2
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("name", ["h264.mkv", "h265.mp4"])
+@pytest.mark.parametrize("location", CHROMA)
+def test_chroma_lies_where_the_stream_says(location, name, deep, tmp_path):
+    """Half a pixel is 0.75 levels of chroma, and 1.6 of blue; rounding alone is 0.46 at most."""
+    path = chroma_clip(tmp_path / name, location)
+    assert chroma_location(path) == location
+    with FrameReader(probe(path), how=Reading(deep=deep)) as reader:
+        frame = next(iter(reader))[0] / (257 if deep else 1)
+    assert np.abs(frame - chroma_ramps())[8:-8, 8:-8].mean() < 0.5
 
 
 @pytest.mark.parametrize(("size", "matrix"), [("64x718", "bt601"), ("64x720", "bt709")])

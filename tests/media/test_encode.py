@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.media.clips import moving_gradient, packets
+from tests.media.clips import chroma_location, chroma_ramps, moving_gradient, packets
 from upres.errors import DiskFull, InvalidParameter, MediaFailed
 from upres.media.decode import FrameReader, Reading
 from upres.media.encode import FrameWriter
-from upres.media.output import H264, Output
+from upres.media.output import H264, Colour, Output
 from upres.media.probe import probe
 
 
@@ -51,6 +51,26 @@ def test_deep_samples_come_back_rounded_and_not_shifted(output, levels, tmp_path
     with FrameReader(probe(path), how=Reading(deep=True)) as reader:
         off = (np.concatenate(list(reader)).astype(float) - frames) / 64
     assert abs(off).max() <= levels and abs(off.mean()) < 0.03, (abs(off).max(), off.mean())
+
+
+WIDE = Colour("bt2020", "smpte2084", "bt2020nc")
+
+
+@pytest.mark.parametrize(("output", "location"), [
+    (Output("h264", "mp4", 8, crf=0), "left"), (Output("h265", "mp4", 10, crf=0), "left"),
+    (Output("av1", "mp4", 10, crf=5), "left"), (Output("vp9", "webm", 10, crf=5), "left"),
+    (Output("h265", "mp4", 10, crf=0, colour=WIDE), "topleft"),
+    (Output("av1", "mp4", 10, crf=5, colour=WIDE), "topleft"), (Output("vp9", "webm", 10, crf=5, colour=WIDE), "left"),
+], ids=lambda value: getattr(value, "codec", ""))  # fmt: skip
+def test_the_file_says_where_its_chroma_lies_and_it_lies_there(output, location, tmp_path):
+    """Blue and red rise by 1.6 and 1.2 levels a pixel."""
+    scale = 257 if output.deep else 1
+    frames = np.tile((chroma_ramps() * scale).round().astype(np.uint16 if output.deep else np.uint8), (3, 1, 1, 1))
+    path = write(tmp_path / f"a.{output.video.segment}", frames, output=output)
+    assert chroma_location(path) == location
+    with FrameReader(probe(path), how=Reading(deep=output.deep, tone_map=False)) as reader:
+        off = (next(iter(reader))[0] / scale - chroma_ramps())[8:-8, 8:-8]
+    assert abs(off.mean(axis=(0, 1))).max() < 0.5 and np.abs(off).mean() < 0.8
 
 
 @pytest.mark.parametrize("bits", [8, 10])

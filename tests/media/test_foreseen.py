@@ -16,8 +16,10 @@ from tests.media.clips import ffmpeg
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.errors import UpresError
-from upres.forecast import Forecast, Machine, MediaFacts, forecast
+from upres.forecast import Machine, forecast
+from upres.forecast_values import Forecast, MediaFacts
 from upres.media.probe import probe
+from upres.queue.throughput import Times
 from upres.restore.pipeline import restore
 from upres.tasks import FLASHVSR_API, TaskSpec, order
 
@@ -50,7 +52,7 @@ def foreseen(spec: TaskSpec, path: Path) -> Forecast:
     """By the facts as they travel to a server that has no such file."""
     facts = MediaFacts.model_validate(json.loads(MediaFacts.of(probe(path)).model_dump_json()))
     machine = Machine("CPU", False, 1000, 1 << 30, Disk(10**12, 10**12, True, 0), 0.0, 3600.0)
-    return forecast(facts, spec, Catalog(path.parent), lambda *_: [], machine)
+    return forecast(facts, spec, Catalog(path.parent), lambda *_: Times(), machine)
 
 
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -12,8 +13,10 @@ from PIL import Image, ImageCms, ImageOps
 
 from tests.media.clips import moving_gradient
 from upres.errors import DiskFull, InvalidInput, InvalidParameter, UnsupportedMedia
-from upres.media.images import read_image, write_jpeg, write_png
+from upres.media.images import read_image, write_image, write_jpeg, write_png
+from upres.media.output import Output
 from upres.media.probe import probe
+from upres.media.stills import still
 
 RGB = moving_gradient(1, 40, 30)[0]  # H W C
 ALPHA = np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)
@@ -121,6 +124,13 @@ def test_16_bits_are_rounded_not_cut(color_type, channels, tmp_path):
     assert np.array_equal(read(path), expected)
     assert probe(path).bit_depth == 16
     assert np.array_equal(read_image(probe(path), deep=True)[..., -1:], samples[..., -1:])
+
+
+@pytest.mark.parametrize("value", [0x80FF, 0x7F81, 0x0081, 0xFFFF])
+def test_the_jpeg_of_16_bits_is_of_rounded_ones(value, tmp_path):
+    write_image(tmp_path / "a.png", np.full((16, 16, 3), value, np.uint16), Output("", "png", 16))
+    with Image.open(io.BytesIO(still(tmp_path / "a.png", "image", 16, 16))) as shown:
+        assert np.unique(np.asarray(shown)).tolist() == [round(value / 257)]
 
 
 def test_a_foreign_colour_profile_is_converted_and_srgb_left_alone(tmp_path):

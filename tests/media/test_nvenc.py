@@ -72,6 +72,20 @@ def test_a_card_is_asked_once(info: MediaInfo, stand_in: Path) -> None:
     assert stand_in.with_name("ffmpeg.calls").read_text() == "x\n"
 
 
+@pytest.mark.parametrize("device", ["", "GPU-good"])
+def test_the_trial_is_told_no_secrets(stand_in: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    stand_in.write_text(f"#!/bin/sh\nenv > {stand_in}.told\n")
+    secrets = {"UPRES_TOKEN": "t" * 40, "HF_TOKEN": "hf_x", "AWS_SECRET_ACCESS_KEY": "y", "FFREPORT": "file=/tmp/x"}
+    wanted = {"LD_LIBRARY_PATH": "/opt/driver", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "HOME": "/home/someone"}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in (secrets | wanted).items():
+        monkeypatch.setenv(name, value)
+    assert nvenc.nvenc_refusal("h264", 8, device) == ""
+    told = dict(line.partition("=")[::2] for line in stand_in.with_name("ffmpeg.told").read_text().splitlines())
+    assert not told.keys() & secrets.keys() and wanted.items() <= told.items() and told["PATH"] == os.environ["PATH"]
+    assert told.get("CUDA_VISIBLE_DEVICES", "") == device
+
+
 def test_what_was_asked_for_and_does_not_work_is_refused_with_the_reason(info: MediaInfo, stand_in: Path) -> None:
     with pytest.raises(InvalidParameter, match=r"No capable devices found.*encoder=software, or auto"):
         decided(info, ["GPU-h100"], encoder="nvenc")

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.media.clips import H264, KINDS, ffmpeg, sine, solid, source, variable_rate
 from upres.errors import FileMissing, InvalidInput, UnsupportedMedia
@@ -94,6 +95,16 @@ def test_a_folder_without_images_and_a_pipe_are_refused_at_once(tmp_path):
         probe(tmp_path / "pipe.mp4")
     with pytest.raises(InvalidInput, match="without images"):
         probe(tmp_path)
+
+
+@pytest.mark.parametrize(("asked", "fps"), [
+    (23.976, Fraction(24000, 1001)), (29.97, Fraction(30000, 1001)), (24, 24), (12.5, Fraction(25, 2)),
+    (24000 / 1001, Fraction(24000, 1001)), (0.001, Fraction(1, 1000))])  # fmt: skip
+def test_a_folder_has_the_rate_that_was_meant(asked, fps, tmp_path):
+    for name in "ab":
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    info = probe(tmp_path, frame_rate=asked)
+    assert (info.frames, info.fps) == (2, fps)
 
 
 def test_a_path_with_a_nul_byte_is_invalid(tmp_path):

@@ -85,11 +85,12 @@ def test_a_reader_that_hangs_is_given_up_and_ends_itself(forking, tmp_path):
     until(lambda: not nursery.children(), "it ended")
 
 
-def test_who_decodes_a_strangers_file_is_not_told_the_token(picture, monkeypatch):
+def test_who_decodes_a_strangers_file_is_told_no_secrets(picture, monkeypatch):
     monkeypatch.setenv("UPRES_TOKEN", "t" * 40)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
     readers = Readers()
     until(lambda: readers.read(arguments(picture), 30).forked, "they are forked")
-    assert "UPRES_TOKEN" not in nursery_of(readers).environ()
+    assert not {"UPRES_TOKEN", "HF_TOKEN"} & nursery_of(readers).environ().keys()
     readers.close()
 
 

@@ -1,4 +1,4 @@
-"""`upres serve` as a process of its own, and the patience to wait for what it does."""
+"""`upres serve` as a process of its own, the patience to wait for what it does, and an engine that speaks to it."""
 
 import re
 import subprocess
@@ -6,10 +6,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from tests import support
+from upres.engine import open_engine
+from upres.remote import RemoteEngine
 from upres.settings import Settings
 
 PATIENCE_S = 60  # only what hangs takes that long
@@ -60,3 +63,9 @@ def serving(settings: Settings, module: Sequence[str] = SERVE, **variables: str)
         assert process.stderr is not None
         process.stderr.close()
 
+
+def remote_to(url: str, settings: Settings, output_dir: Path) -> Iterator[RemoteEngine]:
+    engine = open_engine(replace(settings, remote_url=url, output_dir=output_dir))
+    assert isinstance(engine, RemoteEngine)
+    yield engine
+    engine.close()

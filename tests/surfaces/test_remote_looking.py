@@ -93,6 +93,11 @@ def test_a_preview_of_a_folder_is_restored_there(remote: RemoteEngine, engine: L
     assert [(item.id, item.spec.preview) for item in remote.history(1)] == [(task.id, True)]
 
 
+def test_a_rate_is_refused_of_what_is_no_folder(remote: RemoteEngine, small_video: Path) -> None:
+    with pytest.raises(InvalidParameter, match=r"frame_rate=12: small\.mp4 is no folder of images"):
+        remote.submit(TaskSpec(input_path=str(small_video), frame_rate=12))
+
+
 def test_a_folder_that_is_no_clip_is_refused_before_anything_is_sent(
     remote: RemoteEngine, engine: LocalEngine, tmp_path: Path
 ) -> None:

@@ -10,9 +10,11 @@ import pytest
 from upres.catalog import Catalog
 from upres.disk import Disk
 from upres.errors import InvalidParameter
-from upres.forecast import Forecast, Machine, MediaFacts, forecast, in_words
+from upres.forecast import SPREAD, Machine, forecast, in_words
+from upres.forecast_values import Forecast, MediaFacts
 from upres.line import START_S, start_of
 from upres.queue.store import Price
+from upres.queue.throughput import Times
 from upres.tasks import MediaKind, TaskSpec
 
 SD = MediaFacts(file="clip.mp4", kind="video", width=640, height=480, frames=100, fps=25.0, duration_s=4.0)
@@ -25,13 +27,13 @@ SMALL, FP8, FULL, SHARP = (f"seedvr2_ema_{name}.safetensors" for name in (
 
 def plan(
     folder: Path, *models: str, media: MediaFacts = SD, machine: Machine = GPU_24,
-    rates: dict[str, list[float]] | None = None, **params: object,
+    took: dict[str, Times] | None = None, **params: object,
 ) -> Forecast:  # fmt: skip
     for name in ("ema_vae_fp16.safetensors", "seedvr2_pos_emb.safetensors", *models):
         (folder / name).touch()
-    measured = rates if rates is not None else {}
+    measured = took if took is not None else {}
     spec = TaskSpec.model_validate({"input_path": media.file, "dit_model": "auto", **params})
-    return forecast(media, spec, Catalog(folder), lambda model, _: measured.get(model, []), machine)
+    return forecast(media, spec, Catalog(folder), lambda model, _: measured.get(model, Times()), machine)
 
 
 def changed(machine: Machine, **fields: object) -> Machine:
@@ -83,7 +85,7 @@ def test_what_cannot_fit_is_passed_over_and_named(tmp_path: Path) -> None:
 
 
 def test_what_would_take_too_long_is_passed_over(tmp_path: Path) -> None:
-    found = plan(tmp_path, SMALL, FULL, machine=GPU_48, rates={FULL: [1e4], SMALL: [1e8]})
+    found = plan(tmp_path, SMALL, FULL, machine=GPU_48, took={FULL: Times((15_552.0,)), SMALL: Times((1.5,))})
     assert found.model == SMALL
     assert f"{FULL} would take about 4.3 h" in found.model_reason
 
@@ -131,12 +133,21 @@ def test_sizes_and_windows_are_those_of_the_task(tmp_path: Path) -> None:
 
 
 def test_measured_rates_give_a_narrow_range_and_none_a_wide_one(tmp_path: Path) -> None:
-    work = 100 * 1440 * 1080
     guessed = plan(tmp_path).work
-    measured = plan(tmp_path, rates={"compact": [work / 10, work / 12]}).work
+    measured = plan(tmp_path, took={"compact": Times((10.0, 12.0))}).work
     assert guessed.basis.startswith("unmeasured: a guess") and "2 tasks" in measured.basis
     assert measured.low_s < 10 < measured.likely_s < 17 < measured.high_s < 36
     assert guessed.high_s / guessed.low_s > 30 > 5 > measured.high_s / measured.low_s
+
+
+def test_tasks_that_were_much_smaller_only_say_how_long_it_takes_at_most(tmp_path: Path) -> None:
+    guessed = plan(tmp_path).work
+    bounded = plan(tmp_path, took={"compact": Times((3600.0,), at_most=True)}).work
+    assert (bounded.low_s, bounded.likely_s) == (guessed.low_s, guessed.likely_s)
+    assert bounded.high_s == pytest.approx(4 * START_S + 3600 * SPREAD, abs=0.1)
+    assert bounded.basis == "a guess, for this model has only run for 1 task much smaller than this here"
+    swift = plan(tmp_path, took={"compact": Times((0.01,), at_most=True)}).work
+    assert swift.low_s <= swift.likely_s - START_S <= 0.1 < guessed.likely_s - START_S
 
 
 def test_a_model_that_is_loaded_starts_at_once_and_a_large_one_takes_its_time(tmp_path: Path) -> None:
@@ -152,9 +163,9 @@ def test_on_a_cpu_a_guess_knows_its_cores(tmp_path: Path) -> None:
     assert one.low_s == pytest.approx(4 * four.low_s, rel=0.05)
 
 
-def test_rates_are_asked_for_this_much_work(tmp_path: Path) -> None:
+def test_measurements_are_asked_for_this_much_work(tmp_path: Path) -> None:
     asked: list[Price] = []
-    forecast(SD, TaskSpec(input_path="x"), Catalog(tmp_path), lambda _, work: asked.append(work) or [], GPU_24)
+    forecast(SD, TaskSpec(input_path="x"), Catalog(tmp_path), lambda _, work: asked.append(work) or Times(), GPU_24)
     assert Price(100, 1440 * 1080) in asked
 
 
@@ -163,6 +174,7 @@ def test_rates_are_asked_for_this_much_work(tmp_path: Path) -> None:
     ({"width": 160, "height": 120}, {"resolution": 1080}, {}, "9.0 times the size"),
     ({"frames": 10**7}, {"dit_model": "compact"}, {"on_gpu": False}, "this takes about"),
     ({"frames": 10**6}, {}, {"disk": Disk(10**9, 10**9, True, 0)}, "1000 MB (1000000000 bytes) are free"),
+    ({}, {"frame_rate": 12, "output_format": "zip"}, {}, "frame_rate=12 is not kept: pictures in a ZIP have none"),
     ({"warnings": ("the alpha channel is dropped",)}, {}, {}, "the alpha channel is dropped"),
 ])  # fmt: skip
 def test_a_trap_earns_a_warning(

@@ -28,11 +28,12 @@ HD_HEIGHT = 720  # untagged video from this height on is bt709, below it bt601: 
 # the tagged matrix -> the name swscale knows it by; what is missing here is left to the untagged rule
 SCALE_MATRICES = {"bt709": "bt709", "fcc": "fcc", "bt470bg": "bt601", "smpte170m": "bt601", "smpte240m": "smpte240m",
                   "bt2020nc": "bt2020", "bt2020c": "bt2020"}  # fmt: skip
-# zscale makes RGB as exactly at a third of swscale's cost, and heeds where chroma samples lie: swscale takes them for
-# centred unless told, where H.264 and H.265 mean left. In 16-bit RGB swscale takes white for 65280 of 65535, 0.4 % too
-# dark (measured on ramps, ffmpeg 9.0.2). zscale has few formats, and no odd sizes where chroma is subsampled.
+# zscale makes RGB as exactly at a third of swscale's cost, and heeds where a frame's chroma samples lie: swscale takes
+# them for centred unless told, where most codecs mean left, and its filter forgets what a frame says of it. In 16-bit
+# RGB swscale takes white for 65280 of 65535, 0.4 % too dark (measured on ramps, ffmpeg 9.0.2). zscale has few formats,
+# and no odd sizes where chroma is subsampled.
 ZSCALE_FORMATS = re.compile(r"yuvj?4(20|22|44)p((9|10|12|14|16)le)?")
-CENTRED_CHROMA = ("mjpeg", "mpeg1video")  # said here: the scale filter forgets what a frame says of it
+CENTRED_CHROMA = ("mjpeg", "mpeg1video")  # for swscale
 ZSCALE_MATRICES = {"bt709": "709", "bt601": "170m", "bt2020": "2020_ncl", "smpte240m": "smpte240m", "fcc": "fcc",
                    "auto": "gbr"}  # fmt: skip
 FRAME_MATRICES = {"bt2020": "bt2020nc", "bt601": "smpte170m", "auto": "gbr"}  # and setparams
@@ -194,14 +195,21 @@ def to_rgb_filter(info: MediaInfo, how: Reading = Reading()) -> str:
     interlaced = ":interl=1" if info.interlaced and not how.deinterlace else ""
     before.append(_known_tags(matrix, color_range))
     if not interlaced and _fits_zscale(info):
-        return ",".join([*before, "setfield=prog", size, f"format={info.pix_fmt}",
-                         _to_rgb_by_zscale(matrix, color_range, info.codec in CENTRED_CHROMA, how)])  # fmt: skip
+        return ",".join([*before, "setfield=prog", f"format={info.pix_fmt}",
+                         _to_rgb_by_zscale(info, matrix, color_range, how)])  # fmt: skip
     if "42" in info.pix_fmt and info.codec not in CENTRED_CHROMA and not info.width % 2:
         size += ":in_h_chr_pos=0"  # what is odd, swscale stretches: centred comes closest (measured)
-    if how.deep:
-        return ",".join([*before, f"{size}{interlaced}", _to_deep_rgb(info, matrix, color_range)])
+    if how.deep or info.bit_depth > 8:
+        return ",".join([*before, f"{size}{interlaced}", _in_full_depth(info, color_range),
+                         _to_rgb_by_zscale(info, matrix, color_range, how)])  # fmt: skip
     convert = f"{size}:in_color_matrix={matrix}:in_range={color_range}:out_range=pc{interlaced}"
     return ",".join([*before, convert, f"format={pixel_format(how)}"])
+
+
+def frame_matrix(info: MediaInfo) -> str:
+    """By which the file is read, whether it says so or not; as ffmpeg's setparams spells it."""
+    matrix, _ = _matrix_and_range(info)
+    return FRAME_MATRICES.get(matrix, matrix)
 
 
 def _known_tags(matrix: str, color_range: str) -> str:
@@ -210,16 +218,21 @@ def _known_tags(matrix: str, color_range: str) -> str:
     return f"setparams=color_primaries=bt709:color_trc=bt709:colorspace={named}:range={color_range}"
 
 
-def _to_deep_rgb(info: MediaInfo, matrix: str, color_range: str) -> str:
-    """swscale widens by a shift, which is exact for limited range alone: full range keeps its depth up to zscale."""
-    depth = 16 if color_range == "tv" else info.bit_depth
-    whole = [] if info.pix_fmt.startswith(RGB_FORMATS) else [f"format=yuv444p{'' if depth == 8 else f'{depth}le'}"]
-    return ",".join([*whole, _to_rgb_by_zscale(matrix, color_range, False, Reading(deep=True))])
+def _in_full_depth(info: MediaInfo, color_range: str) -> str:
+    """For zscale, which rounds exactly. swscale widens by a shift, which is exact for limited range alone: full range
+    keeps its depth. Alpha goes before zscale, which would multiply the colours by it; by way of packed samples, for
+    from planes of RGB to planes of RGB swscale spoils some lines (measured on 10 to 16 bits).
+    """
+    rgb = info.pix_fmt.startswith(RGB_FORMATS)
+    depth = 16 if color_range == "tv" else min(max(info.bit_depth, 8), 16)
+    packed = f"format={'rgb24' if depth == 8 else 'rgb48le'}," if rgb and info.has_alpha else ""
+    return f"{packed}format={'gbrp' if rgb else 'yuv444p'}{'' if depth == 8 else f'{depth}le'}"
 
 
-def _to_rgb_by_zscale(matrix: str, color_range: str, centred: bool, how: Reading) -> str:
-    return (f"zscale=matrixin={ZSCALE_MATRICES[matrix]}:rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full"
-            f":chromalin={'center' if centred else 'left'}:filter=bicubic:dither=none"
+def _to_rgb_by_zscale(info: MediaInfo, matrix: str, color_range: str, how: Reading) -> str:
+    """Chroma lies where the frame says, and left where it says nothing."""
+    return (f"zscale=w={info.width}:h={info.height}:matrixin={ZSCALE_MATRICES[matrix]}"
+            f":rangein={ZSCALE_RANGES[color_range]}:matrix=gbr:range=full:filter=bicubic:dither=none"
             f",format={'gbrp16le' if how.deep else 'gbrp'},format={pixel_format(how)}")  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from upres.media.ffmpeg import STALL_S, FfmpegProcess
 from upres.media.output import H264, Colour, Output
 
 ENCODER_THREADS = min(16, os.cpu_count() or 1)  # each of x264's frame threads holds frames of its own
+SAYS_CHROMA = ("h264", "h265", "av1")  # where it lies, by their software encoders; VP9 leaves it to the container
 SETPARAMS_TRANSFERS = {"gamma22": "bt470m", "gamma28": "bt470bg"}  # the one name the filter knows them by
 
 
@@ -125,7 +126,8 @@ def encoder_arguments(
 
 
 def _to_coded(output: Output) -> str:
-    """By zscale: why not by swscale, decode says. Chroma lies left, which is what H.264 and H.265 mean untagged.
+    """By zscale: why not by swscale, decode says. Chroma lies left, which is what most codecs mean untagged; with
+    BT.2020's matrix top left, as ITU-R BT.2020 and BT.2100 have it, where the stream itself says so.
 
     Tags are set on the frames: ffmpeg 9 lets untagged frames overrule -color_primaries and -color_trc (measured).
     """
@@ -133,10 +135,13 @@ def _to_coded(output: Output) -> str:
     if output.video.rgb and not output.deep:
         return f"format={pix_fmt},{_tags(colour, 'pc')}"
     planes = "gbrp16le" if output.deep else "gbrp"
-    to = "matrix=gbr:range=full" if output.video.rgb else (
-        f"matrix={ {'bt2020nc': '2020_ncl'}.get(colour.matrix, '709')}:range=limited")  # fmt: skip
-    return (f"format={planes},zscale=matrixin=gbr:rangein=full:{to}:filter=bicubic:dither=none,format={pix_fmt},"
-            f"{_tags(colour, 'pc' if output.video.rgb else 'tv')}")  # fmt: skip
+    from_rgb = f"format={planes},zscale=matrixin=gbr:rangein=full:filter=bicubic:dither=none"
+    if output.video.rgb:
+        return f"{from_rgb}:matrix=gbr:range=full,format={pix_fmt},{_tags(colour, 'pc')}"
+    wide = colour.matrix == "bt2020nc"
+    chroma = "topleft" if wide and output.codec in SAYS_CHROMA and not output.nvenc else "left"
+    return (f"{from_rgb}:matrix={'2020_ncl' if wide else '709'}:range=limited:chromal={chroma},format={pix_fmt},"
+            f"{_tags(colour, 'tv')}:chroma_location={chroma}")  # fmt: skip
 
 
 def _tags(colour: Colour, color_range: str) -> str:

@@ -320,8 +320,11 @@ def hdr_metadata(frame: Any) -> tuple[str, str]:
     libavutil's AVMasteringDisplayMetadata: 20 integers, ten fractions in the order R, G, B, white (x and y each), least
     and largest luminance, then two flags. AVContentLightMetadata: largest and average level.
     """
-    blocks = {block.type.name: bytes(block) for block in frame.side_data}
     mastering = light_level = ""
+    try:
+        blocks = {block.type.name: bytes(block) for block in frame.side_data}
+    except ValueError:  # a kind that PyAV has no name for, Exif for one: it then shows none at all
+        return mastering, light_level
     if len(raw := blocks.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
         *terms, has_primaries, has_luminance = struct.unpack("=22i", raw[:88])
         values = [terms[i] / terms[i + 1] if terms[i + 1] else 0.0 for i in range(0, 20, 2)]

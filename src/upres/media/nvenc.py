@@ -7,12 +7,12 @@ lack a codec or a depth: nothing but a frame tells.
 from __future__ import annotations
 
 import functools
-import os
 import re
 import subprocess
 import time
 
 from upres.media.codecs import NVENC, nvenc_arguments
+from upres.media.environment import bare_environment
 from upres.media.ffmpeg import ffmpeg_path
 
 PATIENCE_S = 20.0  # a driver that must first wake its card takes three
@@ -32,7 +32,7 @@ def nvenc_refusal(codec: str, bits: int, device: str = "") -> str:
 def _asked(ffmpeg: str, codec: str, bits: int, device: str, _when: int) -> str:
     command = [ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i", FRAME, "-frames:v", "1",
                "-c:v", NVENC[codec], *nvenc_arguments(bits), "-f", "null", "-"]  # fmt: skip
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device} if device else None
+    environment = bare_environment(CUDA_VISIBLE_DEVICES=device) if device else bare_environment()
     try:
         tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S, check=False,
                                env=environment)  # fmt: skip

@@ -148,7 +148,7 @@ def _image(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     if spec.bit_depth == 10 or (spec.bit_depth == 16 and name not in DEEP_IMAGE_FORMATS):
         raise InvalidParameter(f"bit_depth={spec.bit_depth}: {name.upper()} cannot hold it",
                                remedy=f"all hold 8 bits, {' and '.join(DEEP_IMAGE_FORMATS)} hold 16")  # fmt: skip
-    depth = 16 if info.bit_depth > 8 and not info.foreign_profile and name in DEEP_IMAGE_FORMATS else 8
+    depth = 16 if info.deep and name in DEEP_IMAGE_FORMATS else 8
     bits = depth if spec.bit_depth is None else spec.bit_depth
     warnings = [f"{info.bit_depth} bits per sample are reduced to {bits}"] if info.bit_depth > bits else []
     if info.foreign_profile:
@@ -174,6 +174,8 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
         warnings.append(f"HDR ({info.transfer}, {info.bit_depth} bits) is tone-mapped to SDR with 8 bits")
     elif info.bit_depth > bits:
         warnings.append(f"{info.bit_depth} bits per sample are reduced to {bits}")
+    if container == "zip" and spec.frame_rate != TaskSpec.model_fields["frame_rate"].default:
+        warnings.append(f"frame_rate={spec.frame_rate:g} is not kept: pictures in a ZIP have none")
     if hdr and info.mastering and name not in ("h265", "av1"):
         warnings.append(f"the mastering display metadata is dropped: {name} is written without it")
     carried = name in ("h265", "av1") and not nvenc

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from upres.errors import FileMissing, InvalidInput, MediaFailed, UnsupportedMedia
+from upres.media.inspector import in_use
 from upres.media.readers import Readers
 from upres.tasks import MediaKind
 
@@ -66,12 +67,17 @@ class MediaInfo:
         return sum(file.stat().st_size for file in (self.files if self.files else (self.path,)))
 
     @property
+    def deep(self) -> bool:
+        """Does it hold more than the 8 bits a sample that conversion from a profile leaves?"""
+        return self.bit_depth > 8 and not self.foreign_profile
+
+    @property
     def hdr(self) -> bool:
         return self.transfer in HDR_TRANSFERS
 
 
 def probe(path: Path, *, timeout_s: float = 30, max_s: float = MAX_S, frame_rate: float = 24) -> MediaInfo:
-    """A folder of images is a video of `frame_rate` frames a second.
+    """A folder of images is a video of `frame_rate` frames a second; 23.976 means 24000/1001, and so on.
 
     Raises FileMissing, InvalidInput (also for what is longer than `max_s`), UnsupportedMedia; MediaFailed if the
     reader itself is broken.
@@ -86,7 +92,7 @@ def probe(path: Path, *, timeout_s: float = 30, max_s: float = MAX_S, frame_rate
         refusal = UnsupportedMedia if code == UnsupportedMedia.code else InvalidInput
         raise refusal(f"{path.name} {wrong}", remedy=remedy)
     if "files" in facts:
-        facts |= {"fps": str(Fraction(frame_rate).limit_denominator(1001)), "pictures": 1}
+        facts |= {"fps": str(in_use(Fraction(frame_rate).limit_denominator(1001))), "pictures": 1}
     return _media_info(path, facts)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from upres.media.environment import bare_environment
 from upres.media.nursery import FORKED, READY
 
 INSPECTOR = Path(__file__).with_name("inspector.py")
@@ -109,13 +110,6 @@ class Readers:
             self._nursery.kill()  # if it still lives, it did not answer
             self._nursery.wait()
         self._socket, self._nursery, self._ready = None, None, False
-
-
-def bare_environment() -> dict[str, str]:
-    """For a program that decodes what a stranger made: nothing of ours, such as a token, and no FFREPORT, which would
-    have ffmpeg write logs.
-    """
-    return {name: value for name, value in os.environ.items() if not name.startswith("UPRES_") and name != "FFREPORT"}
 
 
 def _all_of(fd: int, deadline: float) -> bytes:

@@ -11,8 +11,8 @@ from PIL import Image
 from upres.errors import InvalidInput
 from upres.media.decode import SCALE_FLAGS
 from upres.media.ffmpeg import FfmpegProcess
-from upres.media.images import DAMAGE
-from upres.media.probe import CONTAINERS
+from upres.media.images import DAMAGE, read_image
+from upres.media.probe import CONTAINERS, probe
 from upres.tasks import MediaKind
 
 JPEG_QUALITY = 85
@@ -21,9 +21,9 @@ JPEG_QUALITY = 85
 def still(path: Path, kind: MediaKind, width: int, height: int) -> bytes:
     """The first frame of a file that Upres wrote, as JPEG of `width` x `height`. Raises InvalidInput, MediaFailed."""
     try:
-        picture = _first_frame(path, width, height) if kind == "video" else Image.open(path).convert("RGB")
+        picture = _first_frame(path, width, height) if kind == "video" else Image.fromarray(read_image(probe(path)))
         jpeg = io.BytesIO()
-        picture.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+        picture.convert("RGB").save(jpeg, "JPEG", quality=JPEG_QUALITY)
     except DAMAGE as error:
         raise _unreadable(path) from error
     return jpeg.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from upres.errors import InvalidInput
+from upres.errors import FileMissing, InvalidInput, MediaFailed
 from upres.media.decode import Reading, to_rgb_filter
 from upres.media.ffmpeg import FfmpegProcess
 from upres.media.folder import open_reader
@@ -18,8 +18,18 @@ def still(info: MediaInfo, at_s: float, *, exact: bool = True) -> Image.Image:
     """The frame shown `at_s` seconds after the start, RGB, of MediaInfo's size; of an image, the image, RGBA if it has
     transparency.
 
-    Not exact: the key frame before it, which costs no decoding of the frames between. Raises InvalidInput, MediaFailed.
+    Not exact: the key frame before it, which costs no decoding of the frames between. Raises FileMissing where the file
+    is gone since it was probed, InvalidInput, MediaFailed.
     """
+    try:
+        return _still(info, at_s, exact)
+    except (InvalidInput, MediaFailed) as error:
+        if info.path.exists():
+            raise
+        raise FileMissing(f"{info.path.name} is gone", remedy="submit it again") from error
+
+
+def _still(info: MediaInfo, at_s: float, exact: bool) -> Image.Image:
     if info.kind == "image":
         return Image.fromarray(read_image(info))
     if info.files:

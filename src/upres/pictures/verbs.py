@@ -39,9 +39,12 @@ class Footage:
     @classmethod
     def of(cls, path: Path, task_input: Path | None = None) -> Footage:
         """`path` shows what a task's input does: its restored file, or the input itself. None: that is elsewhere."""
-        note = task_input.with_name(PIECE) if task_input is not None else None
-        known = note is not None and note.is_file()
-        return cls(path, Piece.model_validate_json(note.read_bytes()) if note is not None and known else Piece())
+        if task_input is None:
+            return cls(path, Piece())
+        try:
+            return cls(path, Piece.model_validate_json(task_input.with_name(PIECE).read_bytes()))
+        except FileNotFoundError:
+            return cls(path, Piece())
 
 
 def preview_frames(info: MediaInfo, excerpt: Excerpt, seconds_per_frame: float) -> int:

@@ -31,7 +31,7 @@ def _from(file: str) -> Callable[[sqlite3.Connection], None]:
 
 
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = tuple(
-    map(_from, ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql"))
+    map(_from, ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql"))
 )
 
 

@@ -1,22 +1,17 @@
-"""What each slot's worker does and how fast it was. Knows nothing of processes: the OS lock says who lives."""
+"""What each slot's worker does. Knows nothing of processes: the OS lock says who lives."""
 
 from __future__ import annotations
 
-import math
-import sqlite3
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 from upres.queue.database import Database
-from upres.queue.store import Price
 from upres.tasks import Failure
 
 WorkerState = Literal["idle", "loading", "busy", "exiting"]
-RECENT = 50  # measurements of a model that an estimate looks at
 FAULTS, FAULTS_WITHIN_S, TASK_FAULTS = 3, 600.0, 2
-NEAREST = 5  # … and how many of them, nearest in size and length, it uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,28 +166,3 @@ class WorkerTable:
         recent = Counter(row["task_id"] for row in rows if row["at"] > rows[0]["at"] - FAULTS_WITHIN_S)
         counted = sum(count if task is None else min(count, TASK_FAULTS) for task, count in recent.items())
         return Quarantine(rows[0]["at"] + length_s, rows[0]["what"]) if counted >= FAULTS else None
-
-    # ---- measured speed ---------------------------------------------------------------------------------------
-
-    def measured(self, model: str, device: str, price: Price, seconds: float) -> None:
-        with self._db.write("measured") as tx:
-            tx.execute("INSERT INTO throughput (model, device, pixels, frames, seconds, at) VALUES (?, ?, ?, ?, ?, ?)",
-                       (model, device, price.pixels, price.frames, seconds, time.time()))  # fmt: skip
-
-    def pixels_per_s(self, model: str, work: Price) -> float | None:
-        """Output pixels per second of this model on about this much work; None before the first measurement."""
-        nearest = self._nearest(model, work)
-        seconds = sum(row["seconds"] for row in nearest)
-        return sum(row["pixels"] * row["frames"] for row in nearest) / seconds if seconds > 0 else None
-
-    def rates(self, model: str, work: Price) -> list[float]:
-        """The same, measurement by measurement."""
-        return [row["pixels"] * row["frames"] / row["seconds"]
-                for row in self._nearest(model, work) if row["seconds"] > 0]  # fmt: skip
-
-    def _nearest(self, model: str, work: Price) -> list[sqlite3.Row]:
-        """A short clip is mostly probing and muxing: measurements of other lengths say as little as of other sizes."""
-        rows = self._db.query("SELECT pixels, frames, seconds FROM throughput WHERE model = ?"
-                              " ORDER BY at DESC LIMIT ?", model, RECENT)  # fmt: skip
-        unlike = {"pixels": work.pixels, "frames": work.frames}
-        return sorted(rows, key=lambda row: sum(abs(math.log(row[k] / v)) for k, v in unlike.items()))[:NEAREST]

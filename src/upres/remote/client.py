@@ -33,8 +33,8 @@ from upres.errors import (
     TaskNotCompleted,
     TaskNotFound,
 )
-from upres.forecast import Forecast, MediaFacts
-from upres.intake import looked_at
+from upres.forecast_values import Forecast, MediaFacts
+from upres.intake import looked_at, refuse_rate
 from upres.pictures.values import Comparison, Excerpt, Focus
 from upres.remote.http import SLOW, Server, Unreachable
 from upres.remote.replies import (
@@ -79,7 +79,7 @@ class RemoteEngine:
     def submit(self, spec: TaskSpec, *, key: str | None = None, priority: int = 0) -> Task:
         path = Path(spec.input_path).expanduser().absolute()
         target = _checked_target(spec)
-        form = spec.model_dump(exclude=OURS_ALONE, exclude_none=True)
+        form = spec.model_dump(exclude=OURS_ALONE | {"frame_rate"}, exclude_none=True)  # a folder goes as a clip of it
         if priority:
             form["priority"] = priority
         headers = {"Idempotency-Key": key} if key is not None else {}
@@ -106,6 +106,7 @@ class RemoteEngine:
             with TemporaryDirectory(dir=self._cuts) as place, packed(info, Path(place)).open("rb") as file:
                 yield file
             return
+        refuse_rate(spec)
         try:
             file = path.open("rb")
         except OSError as error:

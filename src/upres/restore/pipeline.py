@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,16 +31,16 @@ from upres.restore.assembly import assemble
 from upres.restore.descent import Descent
 from upres.restore.frames import descent_for, open_stream, restored_pixels
 from upres.restore.framing import wants_exact
+from upres.restore.meter import Meter, Report
 from upres.restore.plan import Plan, Size, plan_clip
 from upres.restore.segments import Piece, Segments, SegmentSink, file_identity
 from upres.restore.stages import ReadAhead, WriteBehind
 from upres.restore.tensors import Samples, as_pixels, as_samples, enlarge, to_bytes, to_pixels, to_words
 from upres.restore.transfers import Arriving, Leaving, Transfers
-from upres.tasks import Phase, Progress, TaskSpec
+from upres.tasks import TaskSpec
 from upres.version import __version__
 
 SEGMENT_FRAMES = 120
-Report = Callable[[Progress], None]  # may raise, to stop the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,9 @@ class Outcome:
     warnings: tuple[str, ...]
     fps: float = 0.0  # 0 of an image
     audio: tuple[str, ...] = ()  # codecs of its sound tracks
+    made: int = 1  # frames, by this attempt
+    running_s: float = 0.0  # from the first one's return until all were written
+    following: int = 0  # frames read in that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +125,20 @@ def _restore_video(
     job: Job, path: Path, report: Report, work: Path, model: str, segment_frames: int
 ) -> Outcome:  # fmt: skip
     with Segments.held(work, _identity(job, model, segment_frames)) as segments:
-        done = _Meter(job.plan.frames, segments.frames, report)
+        done = Meter(job.plan.frames, segments.frames, report)
         if segments.ending is None:
             _write_segments(job, segments, done, segment_frames)
+            done.written()
         done.phase("finishing")
         lost = assemble(job.info, segments, path, job.output)
         ending = segments.ending
     assert ending is not None  # written by now
     warnings = (*job.warnings, *ending.warnings, *lost)
     return Outcome(job.plan.frame, ending.frames, job.output.suffix, warnings, float(job.info.fps),
-                   carried_sound(job.info, job.output))  # fmt: skip
+                   carried_sound(job.info, job.output), done.made, done.running_s, done.following)  # fmt: skip
 
 
-def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> None:
+def _write_segments(job: Job, segments: Segments, done: Meter, least: int) -> None:
     """Decodes from the frame at which the model can begin anew, and writes from the first one that is missing."""
     plan, begin = job.plan, segments.fresh
     lead_in = min(job.restorer.limits.lead_in, begin)
@@ -157,7 +160,7 @@ def _write_segments(job: Job, segments: Segments, done: _Meter, least: int) -> N
         ReadAhead(map(transfers.up, reader)) as blocks,
         WriteBehind[_Coming](lambda piece: sink.write(piece.landed()), finish=sink.end) as behind,
     ):
-        for piece in _pieces(job, blocks, transfers, begin, lead_in, segments.frames):
+        for piece in _pieces(job, done.taking(blocks), transfers, begin, lead_in, segments.frames):
             behind.put(piece)
             done.add(len(piece.frames))
     read = first + reader.frames_read
@@ -212,7 +215,7 @@ def _identity(job: Job, model: str, segment_frames: int) -> dict[str, Any]:
 
 def _restore_image(job: Job, path: Path, report: Report) -> Outcome:
     """Alpha is restored like a grey picture, as a clip of its own, unless the model wants it guided by the picture."""
-    done = _Meter(1, 0, report)
+    done = Meter(1, 0, report)
     image, restorer = read_image(job.info, deep=job.output.deep), job.restorer
     if image.shape[-1] == 4 and restorer.limits.alpha == "restored":
         picture = _restored_image(job, image[..., :3], job.spec)
@@ -238,23 +241,3 @@ def _restored_image(job: Job, image: Samples, spec: TaskSpec) -> Samples:
 
 def _prepared(pixels: Tensor, job: Job) -> Tensor:
     return pixels if job.spec.preprocess_width is None else enlarge(pixels, (job.plan.source,))
-
-
-class _Meter:
-    """Counts finished frames and reports them."""
-
-    def __init__(self, total: int, already: int, report: Report) -> None:
-        self._progress = Progress(phase="restoring", frames_done=already, frames_total=total)
-        self._already, self._report = already, report
-        self._since = time.monotonic()
-        report(self._progress)
-
-    def add(self, frames: int) -> None:
-        done = self._progress.frames_done + frames
-        fps = (done - self._already) / max(time.monotonic() - self._since, 1e-6)
-        self._progress = self._progress.model_copy(update={"frames_done": done, "fps": fps})
-        self._report(self._progress)
-
-    def phase(self, phase: Phase) -> None:
-        self._progress = self._progress.model_copy(update={"phase": phase})
-        self._report(self._progress)

@@ -33,4 +33,5 @@ def add_output_options(upscale: argparse.ArgumentParser) -> None:
                       help=f"what to do with interlaced video ({default['interlaced']})")  # fmt: skip
     read.add_argument("--strict", action="store_true", default=None,
                       help="refuse a damaged input instead of restoring it as far as it goes")  # fmt: skip
-    read.add_argument("--frame-rate", type=float, help=f"of a folder of images ({default['frame_rate']:g})")
+    read.add_argument("--frame-rate", type=float,
+                      help=f"of a folder of images, and of nothing else ({default['frame_rate']:g})")  # fmt: skip

@@ -128,7 +128,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         case {"enum": [*choices]}:
             return f"one of {', '.join(choices)}"
         case {"minimum": low, "maximum": high}:
-            return f"an integer from {low} to {high}"
+            return f"{'an integer' if schema['type'] == 'integer' else 'a number'} from {low} to {high}"
         case {"anyOf": [*kinds]}:
             return " or ".join(_allowed(kind) for kind in kinds)
         case {"exclusiveMinimum": low, "maximum": high}:

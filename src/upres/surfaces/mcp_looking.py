@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from upres.engine import Engine
 from upres.errors import TaskNotCompleted
-from upres.forecast import Forecast, MediaFacts
+from upres.forecast_values import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Excerpt
 from upres.settings import Settings
 from upres.surfaces import views
@@ -21,6 +21,7 @@ from upres.surfaces.mcp_parameters import (
     Correction,
     DetailAt,
     FilePath,
+    FrameRate,
     ModelName,
     Moment,
     Region,
@@ -89,7 +90,8 @@ class LookingTools:
         return reply(await in_turn(partial(self._engine.probe, file_path)))
 
     async def plan_task(
-        self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, dit_model: ModelName = "auto"
+        self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, frame_rate: FrameRate,
+        dit_model: ModelName = "auto",
     ) -> Annotated[CallToolResult, Planned]:
         """How long, how large, with which model: a dry run of a submit tool that starts nothing.
 
@@ -98,7 +100,8 @@ class LookingTools:
         had would need. Where the time's basis is unmeasured,
         tell the user the range, not the likely figure.
         """
-        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
+        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
+                        frame_rate=frame_rate)  # fmt: skip
         plan = await in_turn(partial(self._engine.plan, spec))
         step = (f"preview_task shows a piece of it; submit_{plan.media.kind}_task with dit_model={plan.model} "
                 "restores all of it.")  # fmt: skip
@@ -112,6 +115,7 @@ class LookingTools:
         dit_model: ModelName,
         color_correction: Correction,
         seed: Seed,
+        frame_rate: FrameRate,
         start: Start,
         seconds: Seconds,
         region: Region,
@@ -125,7 +129,7 @@ class LookingTools:
         submit_image_task.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
-                        color_correction=color_correction, seed=seed)  # fmt: skip
+                        color_correction=color_correction, seed=seed, frame_rate=frame_rate)  # fmt: skip
         piece = Excerpt(start_s=start, seconds=seconds, place=region)
         task = await self._waiter.apart(partial(self._engine.sample, spec, piece))
         task, _ = await self._waiter.wait(task.id, self._waiter.limit_s(ctx, PREVIEW_PATIENCE_S), ctx)

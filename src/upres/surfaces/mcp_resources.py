@@ -22,7 +22,7 @@ from mcp.types import (
 )
 
 from upres.engine import Engine
-from upres.forecast import AUTO
+from upres.forecast_values import AUTO
 from upres.surfaces import views
 from upres.surfaces.mcp_replies import status_of
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -23,7 +24,8 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from upres.engine import Engine
-from upres.errors import InvalidParameter, UpresError
+from upres.errors import FileMissing, InvalidInput, InvalidParameter, OutputMissing, UpresError
+from upres.limits import DESCRIPTORS, beneath, opened
 from upres.settings import Settings
 from upres.surfaces.turns import looking
 
@@ -89,29 +91,68 @@ class BodyRefused(Exception):
 
 
 class Download(FileResponse):
-    """A file, whole or by ranges; a range that cannot be served is a problem like any other, not plain text."""
+    """A file, whole or by ranges; a range that cannot be served is a problem like any other, not plain text.
 
-    def __init__(self, path: Path) -> None:
+    It is opened here, and what is sent is that file, whatever becomes of its name (elsewhere than on Linux it is opened
+    once more). If somebody writes to it meanwhile, the connection breaks off before its end: no reply is of two files.
+    """
+
+    def __init__(self, path: Path, gone: UpresError, roots: tuple[Path, ...] = ()) -> None:
+        """Raises `gone` where there is no such file; PathRefused where it does not lie under one of `roots`."""
         kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-        super().__init__(path, media_type=kind, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
+        self._file = _open(path, gone, roots)
+        self._opened = os.fstat(self._file.fileno())
+        again = DESCRIPTORS / str(self._file.fileno()) if DESCRIPTORS.is_dir() else path
+        super().__init__(again, media_type=kind, filename=path.name, stat_result=self._opened,
+                         headers={"X-Content-Type-Options": "nosniff"})  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await self._send(scope, receive, send)
+
+    def _written_to(self) -> bool:
+        now = os.fstat(self._file.fileno())
+        return (now.st_mtime_ns, now.st_size) != (self._opened.st_mtime_ns, self._opened.st_size)
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None
 
         async def checked(message: Message) -> None:
             nonlocal refused
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
                 size = Headers(raw=message["headers"]).get("content-range")
                 asked = f"Range {Headers(scope=scope)['range']} cannot be served"
                 refused = problem(message["status"], "invalid_range", asked,
                                   "ask for bytes that the file has, as in bytes=0-99",
                                   headers={"content-range": size} if size is not None else None)  # fmt: skip
-            elif refused is None:
+            elif refused is None and not (last and self._written_to()):
                 await send(message)
 
         await super().__call__(scope, receive, checked)
         if refused is not None:
             await refused(scope, receive, send)
+
+
+def _open(path: Path, gone: UpresError, roots: tuple[Path, ...]) -> BinaryIO:
+    try:
+        path = beneath(path, roots)
+    except FileMissing as error:
+        raise gone from error
+    if not path.is_file():
+        raise gone
+    try:
+        return os.fdopen(opened(path), "rb") if roots and DESCRIPTORS.is_dir() else path.open("rb")
+    except (FileMissing, FileNotFoundError) as error:
+        raise gone from error
+    except OSError as error:
+        raise InvalidInput(f"{path.name} cannot be read ({error.strerror})", remedy="check its rights") from error
+
+
+def download_of(engine: Engine, task_id: str) -> Download:
+    """A completed task's result. Raises what `Engine.output` raises, also where it goes in this moment."""
+    path = engine.output(task_id)
+    return Download(path, OutputMissing(f"{path.name} of task {task_id} is gone", remedy="submit the input again"))
 
 
 def install_problems(app: FastAPI) -> None:

@@ -17,9 +17,8 @@ from fastapi.responses import FileResponse, Response
 
 from upres.engine import ALL_STATES, Engine
 from upres.errors import FileMissing, ModelUnavailable, TaskNotCompleted
-from upres.limits import beneath
 from upres.surfaces import rest_flashvsr_system
-from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, get
+from upres.surfaces.rest import PROBLEMS, BodyRefused, Download, EngineDep, SettingsDep, download_of, get
 from upres.surfaces.rest_flashvsr_ids import as_id
 from upres.surfaces.rest_flashvsr_schema import ParameterSchema, limits, parameter_schema
 from upres.surfaces.rest_flashvsr_views import STATES, Status, TaskListResponse, TaskProgressResponse, TaskResponse
@@ -137,17 +136,16 @@ def export_from_chunks(task_id: TaskId, engine: EngineDep) -> TaskProgressRespon
 
 @get(router, "/api/files/{task_id}/result", summary="The result's file", response_class=FileResponse)
 def result(task_id: TaskId, engine: EngineDep) -> FileResponse:
-    return Download(engine.output(task_id))
+    return download_of(engine, task_id)
 
 
 @get(router, "/api/files/{task_id}/input", summary="The input's file", response_class=FileResponse)
 def source(task_id: TaskId, engine: EngineDep, settings: SettingsDep) -> FileResponse:
     """The task may have been submitted on this machine, where other roots hold, and its file be a link by now."""
     path = Path(engine.status(task_id).spec.input_path)
-    if not path.is_file():
-        raise FileMissing(f"{path.name}, the input of task {task_id}, is gone", remedy="upload it again")
-    beneath(path, settings.all_roots)
-    return Download(path)
+    what, remedy = ("is a folder", "fetch its files one by one") if path.is_dir() else ("is gone", "upload it again")
+    gone = FileMissing(f"{path.name}, the input of task {task_id}, {what}", remedy=remedy)
+    return Download(path, gone, settings.all_roots)
 
 
 @get(router, "/api/files/{task_id}/preview", summary="The result's first frame", response_class=Response)

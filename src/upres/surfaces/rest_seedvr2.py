@@ -14,7 +14,7 @@ from upres.engine import Engine
 from upres.errors import InvalidParameter
 from upres.limits import MOST_PRIORITY
 from upres.surfaces import views
-from upres.surfaces.rest import PROBLEMS, Download, EngineDep, SettingsDep, get, json_object, without_folders
+from upres.surfaces.rest import PROBLEMS, EngineDep, SettingsDep, download_of, get, json_object, without_folders
 from upres.surfaces.turns import in_turn
 from upres.surfaces.uploads import Upload, receive
 from upres.tasks import Task, TaskSpec, order
@@ -174,4 +174,4 @@ async def retry(task_id: str, engine: EngineDep) -> views.Submitted:
 
 @get(router, "/api/download/{task_id}", summary="The result's file", response_class=FileResponse)
 def download(task_id: str, engine: EngineDep) -> FileResponse:
-    return Download(engine.output(task_id))
+    return download_of(engine, task_id)

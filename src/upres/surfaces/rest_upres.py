@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from upres.errors import InvalidParameter
-from upres.forecast import Forecast, MediaFacts
+from upres.forecast_values import Forecast, MediaFacts
 from upres.pictures.values import Comparison, Focus
 from upres.surfaces.rest import PROBLEMS, EngineDep, get, json_object
 from upres.surfaces.turns import in_turn

@@ -61,7 +61,7 @@ class Submitted(BaseModel):
 
 FURTHER_PARAMS = ("scale", "preprocess_width", "preserve_aspect_ratio", "sparse_ratio", "local_range", "kv_ratio",
                   "preview")  # fmt: skip
-SHOWN_PARAMS = {*FURTHER_PARAMS, "preset"}
+SHOWN_PARAMS = {*FURTHER_PARAMS, "preset", "frame_rate"}
 
 
 class Params(BaseModel):
@@ -84,6 +84,7 @@ class Params(BaseModel):
     kv_ratio: float | None = None
     preview: bool | None = None
     preset: str | None = None  # of a video's encoder, as decided at submit
+    frame_rate: float | None = None  # of a folder of images
 
 
 class TaskStatus(BaseModel):

@@ -27,7 +27,8 @@ from upres.errors import (
 )
 from upres.queue.database import Database
 from upres.queue.exits import EX_DEVICE, EX_DONE, EX_OUTDATED
-from upres.queue.store import Claim, Price, TaskStore
+from upres.queue.store import Claim, TaskStore
+from upres.queue.throughput import Measurement, Throughput
 from upres.queue.workers import WorkerState, WorkerTable
 from upres.settings import Settings
 from upres.tasks import Failure, Progress, Result, Task, TaskState
@@ -54,14 +55,13 @@ class Finished:
     """A task whose file is whole and only waits to be put in place.
 
     `publish` renames it into place and raises OSError or InvalidParameter; `sweep` removes what is left if it was not
-    to be. `seconds` is the time without loading the model; `pixels` the size of one output frame.
+    to be. `took` is None where there was nothing left to do but to join.
     """
 
     result: Result
     publish: Callable[[], None]
     sweep: Callable[[], None]
-    pixels: int
-    seconds: float
+    took: Measurement | None
 
 
 class Bench(Protocol):
@@ -93,7 +93,7 @@ class Worker:
         self._settings, self._slot, self._bench = settings, slot, bench
         self._stopping = threading.Event()
         database = Database(settings.data_dir / "upres.sqlite3")
-        self._store, self._workers = TaskStore(database), WorkerTable(database)
+        self._store, self._workers, self._throughput = TaskStore(database), WorkerTable(database), Throughput(database)
         self._shown: tuple[WorkerState, str | None, str | None] = ("idle", None, None)  # as `register` writes it
 
     def stop(self) -> None:
@@ -234,9 +234,9 @@ class Worker:
             raise
         finally:
             done.sweep()
-        price = Price(done.result.frames, done.pixels)
-        with suppress(DiskFull, StoreUnusable):
-            self._workers.measured(claim.task.model, self._bench.name, price, done.seconds)
+        if done.took is not None:
+            with suppress(DiskFull, StoreUnusable):
+                self._throughput.add(claim.task.model, self._bench.name, done.took)
 
     def _despair(self, claim: Claim, error: Exception) -> None:
         """Of an error that is not one of ours."""

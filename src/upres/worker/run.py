@@ -10,8 +10,10 @@ from pathlib import Path
 
 from upres.errors import InvalidParameter, TaskCancelled
 from upres.models.restorer import Restorer
-from upres.queue.store import Claim
-from upres.restore.pipeline import Outcome, Report, restore
+from upres.queue.store import Claim, Price
+from upres.queue.throughput import Measurement
+from upres.restore.meter import Report
+from upres.restore.pipeline import Outcome, restore
 from upres.settings import Settings
 from upres.tasks import Result, Task
 from upres.worker.loop import Finished
@@ -47,7 +49,8 @@ def run_task(
         _publish(part, final, replace)
         shutil.rmtree(work, ignore_errors=True)
 
-    return Finished(result, publish, lambda: part.unlink(missing_ok=True), outcome.size.pixels, seconds)
+    took = Measurement.of(Price(outcome.made, outcome.size.pixels), seconds, outcome.running_s, outcome.following)
+    return Finished(result, publish, lambda: part.unlink(missing_ok=True), took if outcome.made else None)
 
 
 def work_folder(task_id: str, settings: Settings) -> Path:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.media.clips import chroma_clip, deep_clip, every_value
 from tests.support import ffmpeg, make_video
-from upres.errors import InvalidParameter
-from upres.media.decode import FrameReader
-from upres.media.images import read_image
+from upres.errors import FileMissing, InvalidParameter
+from upres.media.decode import FrameReader, Reading
+from upres.media.images import read_image, write_image
+from upres.media.output import Output
 from upres.media.probe import MediaInfo, probe
 from upres.pictures.excerpt import cut, of_part
 from upres.pictures.layout import MAX_BYTES, MAX_SIDE, contact_sheet, jpeg, pair
@@ -49,6 +51,15 @@ def test_a_moment_behind_the_end_is_the_last_frame(clip: MediaInfo) -> None:
     assert np.array_equal(np.asarray(still(clip, 99.0)), frames_of(clip)[-1])
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.png"])
+def test_a_file_that_goes_between_two_looks_is_called_gone(name: str, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24", "-frames:v", "1", tmp_path / name)
+    info = probe(tmp_path / name)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileMissing, match=f"{name} is gone"):
+        still(info, 0.0)
+
+
 def test_an_inexact_still_is_the_key_frame_before(clip: MediaInfo) -> None:
     assert np.array_equal(np.asarray(still(clip, 20 / 24, exact=False)), frames_of(clip)[12])
 
@@ -72,6 +83,54 @@ def test_a_cut_of_an_image_keeps_its_alpha(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     piece = probe(cut(probe(tmp_path / "a.png"), Excerpt(place="right"), 1, tmp_path))
     assert np.array_equal(read_image(piece), pixels[16:48, 32:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_a_cut_of_16_bits_keeps_them(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    words = np.random.default_rng(3).integers(0, 1 << 16, (64, 64, 4), dtype=np.uint16)
+    write_image(folder / f"1.{suffix}", words, Output("", suffix, 16))
+    piece = probe(cut(probe(folder / f"1.{suffix}"), Excerpt(place="right"), 1, tmp_path))
+    assert np.array_equal(read_image(piece, deep=True), words[16:48, 32:])
+    pieces = probe(cut(probe(folder), Excerpt(place="left"), 1, tmp_path))
+    assert pieces.bit_depth == 16
+    assert np.array_equal(read_image(probe(pieces.files[0]), deep=True), words[16:48, :32, :3])
+
+
+def test_a_cut_and_a_still_of_a_16_bit_clip_are_rounded_from_all_its_bits(tmp_path: Path) -> None:
+    words = every_value()
+    info = probe(deep_clip(tmp_path / "a.mov", words, "png", "rgb48be"))
+    piece = probe(cut(info, Excerpt(), 1, tmp_path))
+    with FrameReader(piece, 1, Reading(deep=True)) as reader:
+        assert np.array_equal(next(iter(reader))[0], words[..., :3])
+    for shown in (info, piece):
+        assert np.array_equal(np.asarray(still(shown, 0.0)), np.rint(words[..., :3] / 257))
+
+
+@pytest.mark.parametrize("location", ["topleft", "center", "left"])
+def test_a_cut_remembers_where_chroma_lies(location: str, tmp_path: Path) -> None:
+    info = probe(chroma_clip(tmp_path / "a.mp4", location))
+    piece = probe(cut(info, Excerpt(start_s=0), 2, tmp_path))
+    assert np.array_equal(frames_of(piece), frames_of(info))
+
+
+def test_a_cut_of_full_range_keeps_every_bit(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24,scale=out_range=pc", "-frames:v", "3", "-color_range", "pc",
+           "-pix_fmt", "yuvj420p", tmp_path / "a.mp4")  # fmt: skip
+    info = probe(tmp_path / "a.mp4")
+    piece = probe(cut(info, Excerpt(start_s=0), 3, tmp_path))
+    assert info.color_range == piece.color_range == "pc"
+    assert np.array_equal(frames_of(piece), frames_of(info))
+
+
+def test_a_part_of_untagged_video_is_read_as_the_whole_is(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=96x720:r=24", "-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", "ffv1",
+           tmp_path / "a.mkv")  # fmt: skip
+    info = probe(tmp_path / "a.mkv")
+    part = probe(cut(info, Excerpt(place="center"), 1, tmp_path))
+    assert info.matrix is None and part.height == 360
+    assert np.array_equal(frames_of(part)[0, 100, 24], frames_of(info)[0, 360, 48])
 
 
 def test_a_piece_lies_in_the_middle_unless_told_and_inside_the_clip_always(clip: MediaInfo) -> None:

@@ -12,7 +12,7 @@ import pytest
 from upres.errors import StoreUnusable, TaskCancelled, TaskLost, TaskNotFound
 from upres.queue.database import Database
 from upres.queue.migrations import MIGRATIONS
-from upres.queue.store import Claim, NewTask, Price, TaskStore
+from upres.queue.store import Claim, NewTask, TaskStore
 from upres.queue.workers import WorkerTable
 from upres.tasks import Failure, Progress, Result, TaskSpec, TaskState
 
@@ -289,17 +289,6 @@ def test_no_thread_that_connects_breaks_the_transaction_of_another(database: Dat
 def test_the_journal_mode_is_the_one_that_needs_no_fixed_sqlite(database: Database) -> None:
     assert database.query("PRAGMA journal_mode")[0][0] == "truncate"
     assert database.query("PRAGMA synchronous")[0][0] == 2  # FULL
-
-
-def test_estimates_come_from_the_nearest_measured_size(database: Database) -> None:
-    workers = WorkerTable(database)
-    assert workers.pixels_per_s("compact", Price(1, 1000)) is None
-    for _ in range(5):
-        workers.measured("compact", "cpu", Price(frames=10, pixels=1000), seconds=10.0)
-        workers.measured("compact", "cpu", Price(frames=10, pixels=100_000), seconds=10.0)
-    assert workers.pixels_per_s("compact", Price(1, 1200)) == pytest.approx(1000)
-    assert workers.pixels_per_s("compact", Price(1, 90_000)) == pytest.approx(100_000)
-    assert workers.pixels_per_s("other", Price(1, 1000)) is None
 
 
 def test_a_worker_may_not_exit_while_a_task_waits(store: TaskStore, database: Database) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +128,35 @@ def test_progress_counts_every_frame_once(small_video: Path, tmp_path: Path) -> 
     done = [progress.frames_done for progress in told]
     assert done == sorted(done) and done[0] == 0 and done[-1] == 9
     assert told[-1].phase == "finishing" and {progress.frames_total for progress in told} == {9}
+
+
+def test_what_goes_before_the_first_frame_is_told_from_the_run(tmp_path: Path) -> None:
+    """A first window that compiles for half a second; then frames come at once."""
+
+    class Compiler(Enlarger):
+        def open(self, spec: StreamSpec) -> EnlargerStream:
+            stream = super().open(spec)
+            push, compiled = stream.push, threading.Event()
+
+            def slow_at_first(frames: Tensor) -> Iterator[Tensor]:
+                if not compiled.is_set():
+                    compiled.wait(0.5)
+                    compiled.set()
+                yield from push(frames)
+
+            stream.push = slow_at_first  # type: ignore[method-assign]
+            return stream
+
+    clip = make_video(tmp_path / "clip.mp4", frames=40, sound=False)
+    began = time.monotonic()
+    outcome = restore(spec(clip, 96, batch_size=1), Compiler(SOURCE), tmp_path / "out.mp4", ignore)
+    assert 0 < outcome.running_s < time.monotonic() - began - 0.5
+    assert (outcome.made, outcome.following) == (40, 39)
+
+
+def test_nothing_follows_where_the_model_holds_all_frames_back(small_video: Path, tmp_path: Path) -> None:
+    outcome = restore(spec(small_video, 96), Enlarger(SOURCE, delay=100), tmp_path / "out.mp4", ignore)
+    assert outcome.made == 9 and outcome.following == 0
 
 
 def test_an_image_becomes_a_png_of_exactly_the_size_asked_for(small_image: Path, tmp_path: Path) -> None:
