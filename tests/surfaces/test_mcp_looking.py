@@ -19,6 +19,7 @@ from tests.support import make_settings
 from tests.surfaces.long_task import running_long_task
 from tests.surfaces.stdio_process import call, pipe
 from upres.engine import LocalEngine
+from upres.errors import InvalidParameter
 from upres.media.probe import probe
 from upres.settings import Settings
 from upres.surfaces.mcp import READ_ONLY_INSTRUCTIONS, build_server
@@ -178,30 +179,23 @@ async def test_a_folder_of_frames_is_previewed_and_compared_like_a_video(
 
 @pytest.mark.parametrize(("frame_rate", "fps"), [(12.5, Fraction(25, 2)), (23.976, Fraction(24000, 1001))])
 async def test_a_folder_becomes_a_video_of_the_rate_asked_for(
-    client: Client, small_image: Path, tmp_path: Path, frame_rate: float, fps: Fraction
+    client: Client, engine: LocalEngine, small_image: Path, tmp_path: Path, frame_rate: float, fps: Fraction
 ) -> None:
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(small_image.read_bytes())
-    given = {"file_path": str(tmp_path), "resolution": 72, "frame_rate": frame_rate}
-    plan, _ = await ask(client, "plan_task", **given)
-    assert plan["media"]["fps"] == pytest.approx(frame_rate, abs=0.001)
-    submitted, _ = await ask(client, "submit_video_task", **given)
-    final, _ = await ask(client, "wait_for_task", task_id=submitted["task_id"])
+    spec = TaskSpec(input_path=str(tmp_path), resolution=72, frame_rate=frame_rate)
+    assert engine.plan(spec).media.fps == pytest.approx(frame_rate, abs=0.001)
+    final, _ = await ask(client, "wait_for_task", task_id=engine.submit(spec).id)
     assert final["params"]["frame_rate"] == frame_rate
     result = probe(Path(final["output_path"]))
     assert (result.frames, result.fps) == (3, fps)
 
 
-@pytest.mark.parametrize(("tool", "frame_rate", "says"), [
-    ("submit_video_task", 12, "invalid_parameter: frame_rate=12: small.mp4 is no folder of images; leave it out: a"),
-    ("preview_task", 12, "invalid_parameter: frame_rate=12: small.mp4 is no folder of images; leave it out: a"),
-    ("submit_video_task", 0, "invalid_parameter: frame_rate=0: give a number from 0.001 to 1000"),
-    ("plan_task", 1001, "invalid_parameter: frame_rate=1001: give a number from 0.001 to 1000"),
-])  # fmt: skip
-async def test_a_rate_that_would_have_no_effect_is_refused(
-    client: Client, small_video: Path, tool: str, frame_rate: float, says: str
-) -> None:
-    assert (await refusal(client, tool, file_path=str(small_video), frame_rate=frame_rate)).startswith(says)
+def test_a_rate_that_would_have_no_effect_is_refused(engine: LocalEngine, small_video: Path) -> None:
+    spec = TaskSpec(input_path=str(small_video), frame_rate=12)
+    for verb in (engine.submit, engine.plan):
+        with pytest.raises(InvalidParameter, match=r"frame_rate=12: small\.mp4 is no folder of images; leave it out"):
+            verb(spec)
 
 
 async def test_a_folder_is_compared_at_the_rate_that_its_task_gave_it(

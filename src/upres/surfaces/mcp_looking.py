@@ -21,7 +21,6 @@ from upres.surfaces.mcp_parameters import (
     Correction,
     DetailAt,
     FilePath,
-    FrameRate,
     ModelName,
     Moment,
     Region,
@@ -90,8 +89,7 @@ class LookingTools:
         return reply(await in_turn(partial(self._engine.probe, file_path)))
 
     async def plan_task(
-        self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, frame_rate: FrameRate,
-        dit_model: ModelName = "auto",
+        self, file_path: FilePath, resolution: Resolution, batch_size: BatchSize, dit_model: ModelName = "auto"
     ) -> Annotated[CallToolResult, Planned]:
         """How long, how large, with which model: a dry run of a submit tool that starts nothing.
 
@@ -100,8 +98,7 @@ class LookingTools:
         had would need. Where the time's basis is unmeasured,
         tell the user the range, not the likely figure.
         """
-        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
-                        frame_rate=frame_rate)  # fmt: skip
+        spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model)
         plan = await in_turn(partial(self._engine.plan, spec))
         step = (f"preview_task shows a piece of it; submit_{plan.media.kind}_task with dit_model={plan.model} "
                 "restores all of it.")  # fmt: skip
@@ -115,7 +112,6 @@ class LookingTools:
         dit_model: ModelName,
         color_correction: Correction,
         seed: Seed,
-        frame_rate: FrameRate,
         start: Start,
         seconds: Seconds,
         region: Region,
@@ -129,7 +125,7 @@ class LookingTools:
         submit_image_task.
         """
         spec = TaskSpec(input_path=file_path, resolution=resolution, batch_size=batch_size, dit_model=dit_model,
-                        color_correction=color_correction, seed=seed, frame_rate=frame_rate)  # fmt: skip
+                        color_correction=color_correction, seed=seed)  # fmt: skip
         piece = Excerpt(start_s=start, seconds=seconds, place=region)
         task = await self._waiter.apart(partial(self._engine.sample, spec, piece))
         task, _ = await self._waiter.wait(task.id, self._waiter.limit_s(ctx, PREVIEW_PATIENCE_S), ctx)

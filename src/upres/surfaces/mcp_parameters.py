@@ -25,8 +25,6 @@ ModelName = Annotated[str | None, _ORDER["dit_model"], Field(
 Correction = Annotated[ColorCorrection, _ORDER["color_correction"], Field(
     description="How colours are matched to the input: lab suits most, none keeps the model's own.")]  # fmt: skip
 Seed = Annotated[int, _ORDER["seed"], Field(description="The same seed gives the same result.")]
-FrameRate = Annotated[float, _ORDER["frame_rate"], Field(
-    description="Frames a second of a folder of images, such as 25 or 23.976; a video keeps its own.")]  # fmt: skip
 TaskId = Annotated[str, Field(description="The task_id that a submit tool or preview_task returned.")]
 Timeout = Annotated[int, Field(ge=0, le=86_400, description="Longest wait in seconds; the answer may come earlier.")]
 PollInterval = Annotated[int, Field(ge=1, le=3600, description="Seconds between two progress notifications.")]

@@ -17,7 +17,6 @@ from upres.surfaces.mcp_parameters import (
     BatchSize,
     Correction,
     FilePath,
-    FrameRate,
     Limit,
     ModelName,
     PollInterval,
@@ -53,17 +52,15 @@ class Tools:
         dit_model: ModelName,
         color_correction: Correction,
         seed: Seed,
-        frame_rate: FrameRate,
     ) -> Annotated[CallToolResult, views.Submitted]:
         """Restore and enlarge a video. Returns a task_id at once; then call wait_for_task with it.
 
         The result is a new file with the frames, frame rate, sound and subtitles of the input, which stays as it is.
-        A folder of images of one size is a video too: its frames in the order of their names, frame_rate a second.
+        A folder of images of one size is a video too: its frames in the order of their names, 24 a second.
         Several files: call it once for each, they queue up. Before: plan_task says how long, preview_task shows how.
         """
         spec = TaskSpec(input_path=file_path, kind="video", resolution=resolution, batch_size=batch_size,
-                        dit_model=dit_model, color_correction=color_correction, seed=seed,
-                        frame_rate=frame_rate)  # fmt: skip
+                        dit_model=dit_model, color_correction=color_correction, seed=seed)  # fmt: skip
         return reply(views.Submitted.of(await in_turn(partial(self._engine.submit, spec))))
 
     async def submit_image_task(
