@@ -110,6 +110,14 @@ def test_a_picture_too_small_for_its_encoder_is_refused_beforehand(tmp_path: Pat
         plan(tmp_path, media=tiny, scale=1, codec="h265")
 
 
+def test_a_rate_too_high_for_its_encoder_is_refused_beforehand(tmp_path: Path) -> None:
+    fast = SD.model_copy(update={"fps": 241.0})
+    with pytest.raises(InvalidParameter, match="241 frames/s cannot be written as av1") as refused:
+        plan(tmp_path, media=fast, codec="av1")
+    assert refused.value.remedy == "its encoder takes 240; use codec=h264 or h265"
+    assert plan(tmp_path, media=fast, codec="h265").frames == SD.frames
+
+
 def test_a_slow_model_has_time_for_medium(tmp_path: Path) -> None:
     assert plan(tmp_path, SMALL, dit_model=SMALL).preset == "medium"
 

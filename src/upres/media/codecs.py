@@ -57,6 +57,7 @@ class VideoCodec:
     segment: str = "mp4"  # suffix and muxer of the intermediate files
     even: bool = True  # sides must be
     least_side: int = 1  # pixels, that its encoder takes (measured)
+    most_fps: float = math.inf  # likewise
     medium_pixels_per_s: float = math.inf  # what a core reads and writes at medium: 1080p film, measured
     tag: str = ""  # in MP4 and MOV
 
@@ -72,7 +73,7 @@ VIDEO_CODECS: Mapping[str, VideoCodec] = MappingProxyType({
     "h265": VideoCodec("libx265", ("mp4", "mov", "mkv"), {8: "yuv420p", 10: "yuv420p10le"}, 20, 51, 0.25,
                        speed="-preset", speeds=_X26, tag="hvc1", least_side=16, medium_pixels_per_s=9e6),
     "av1": VideoCodec("libsvtav1", ("mp4", "mkv", "webm"), {8: "yuv420p", 10: "yuv420p10le"}, 26, 63, 0.2,
-                      speed="-preset", speeds=("10", "8", "5"), least_side=16, medium_pixels_per_s=1.6e7),
+                      speed="-preset", speeds=("10", "8", "5"), least_side=16, most_fps=240, medium_pixels_per_s=1.6e7),
     "vp9": VideoCodec("libvpx-vp9", ("webm", "mkv", "mp4"), {8: "yuv420p", 10: "yuv420p10le"}, 24, 63, 0.3,
                       ("-b:v", "0", "-deadline", "good", "-tile-columns", "2"), speed="-cpu-used",
                       speeds=("5", "3", "1"), segment="mkv", medium_pixels_per_s=8e6),

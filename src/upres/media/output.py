@@ -168,6 +168,9 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
     if spec.crf is not None and (codec.crf is None or spec.crf > codec.worst_crf):
         remedy = f"use 0 to {codec.worst_crf}" if codec.crf is not None else f"leave it out: {name} knows no crf"
         raise InvalidParameter(f"crf={spec.crf} cannot be used with {name}", remedy=remedy)
+    if info.fps > codec.most_fps and not nvenc:
+        raise InvalidParameter(f"{float(info.fps):g} frames/s cannot be written as {name}",
+                               remedy=f"its encoder takes {codec.most_fps:g}; use codec=h264 or h265")  # fmt: skip
     hdr = info.hdr and bits > 8
     warnings = _interlaced(spec, info)
     if info.hdr and not hdr:
