@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "worker": {"restore", "restore.plan", "restore.memory", "queue", "catalog", "settings", "models.restorer",
                "models.kernels", "models.attention", "limits"},
     "limits": {"queue", "settings", "disk"}, "disk": set(),
-    "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "media.stills", "restore.plan",
+    "engine": {"queue", "fleet", "catalog", "media.probe", "media.output", "restore.plan",
                "restore.memory", "settings", "remote", "limits", "disk", "intake", "forecast", "forecast_values",
                "line", "pictures", "pictures.values"},
     "line": {"queue", "catalog", "shared"}, "shared": set(),

@@ -103,7 +103,7 @@ class Engine(Protocol):
         """The result's file. Raises TaskNotFound, TaskNotCompleted, OutputMissing."""
 
     def preview(self, task_id: str) -> bytes:
-        """The result's first frame as JPEG. Raises what `output` raises, and InvalidInput, MediaFailed."""
+        """The result's first frame as JPEG. Raises what `output` raises, and what `probe` and decoding raise."""
 
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         """Tasks in any of these states, newest first; pages count from 1."""
@@ -271,11 +271,9 @@ class LocalEngine:
         return path
 
     def preview(self, task_id: str) -> bytes:
-        from upres.media.stills import still  # Pillow and numpy are paid for by those who look
+        from upres.pictures.verbs import first_frame
 
-        path, task = self.output(task_id), self._store.get(task_id)
-        assert task.result is not None  # `output` found it completed
-        return still(path, task.kind, task.result.width, task.result.height)
+        return first_frame(self.output(task_id))
 
     def tasks(self, states: Collection[TaskState] = ALL_STATES, page: int = 1, page_size: int = 20) -> TaskPage:
         self.supervisor.ensure()

@@ -16,7 +16,7 @@ from upres.errors import DiskFull, InvalidInput, InvalidParameter, UnsupportedMe
 from upres.media.images import read_image, write_image, write_jpeg, write_png
 from upres.media.output import Output
 from upres.media.probe import probe
-from upres.media.stills import still
+from upres.pictures.verbs import first_frame
 
 RGB = moving_gradient(1, 40, 30)[0]  # H W C
 ALPHA = np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)
@@ -129,7 +129,7 @@ def test_16_bits_are_rounded_not_cut(color_type, channels, tmp_path):
 @pytest.mark.parametrize("value", [0x80FF, 0x7F81, 0x0081, 0xFFFF])
 def test_the_jpeg_of_16_bits_is_of_rounded_ones(value, tmp_path):
     write_image(tmp_path / "a.png", np.full((16, 16, 3), value, np.uint16), Output("", "png", 16))
-    with Image.open(io.BytesIO(still(tmp_path / "a.png", "image", 16, 16))) as shown:
+    with Image.open(io.BytesIO(first_frame(tmp_path / "a.png"))) as shown:
         assert np.unique(np.asarray(shown)).tolist() == [round(value / 257)]
 
 
@@ -172,7 +172,7 @@ def test_an_image_that_changed_after_the_probe_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="changed since"):
         read_image(info)
     save(tmp_path / "a.png", Image.new("1", (9000, 9000)))
-    with pytest.raises(InvalidInput, match="9000x9000"):
+    with pytest.raises(InvalidInput, match="9000x9000|81000000 pixels"):  # as Pillow is set by then
         read_image(info)
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InvalidInput, match="cannot be decoded"):

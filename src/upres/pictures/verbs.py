@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import shutil
 import time
@@ -26,6 +27,7 @@ KEEP_CUTS_S = 24 * 3600.0  # a cut is the "before" of its preview, until nobody 
 BUDGET_S = 20.0  # what a preview may take that was not told how long it shall be
 SHORTEST_FRAMES = 5  # one batch: fewer frames do not show what a video model does
 PIECE = ".upres-piece.json"  # beside a cut: which piece it is
+JPEG_QUALITY = 85  # of a frame that is shown as it is
 ROUNDED_S = 0.001  # moments are told to the millisecond, and given back to us so
 
 
@@ -131,6 +133,13 @@ def _moment(at_s: float | None, start_s: float, end_s: float, what: str = "the c
     if not start_s - ROUNDED_S <= at_s <= end_s + ROUNDED_S:
         raise InvalidParameter(f"at={at_s:g} lies outside {what}", remedy=f"give {start_s:.4g} to {end_s:.3f} seconds")
     return min(max(at_s, start_s), end_s)
+
+
+def first_frame(path: Path) -> bytes:
+    """As JPEG of its size. Raises FileMissing, InvalidInput, UnsupportedMedia, MediaFailed."""
+    jpeg = io.BytesIO()
+    still(probe(path), 0).convert("RGB").save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    return jpeg.getvalue()
 
 
 def sheet(path: Path) -> bytes:

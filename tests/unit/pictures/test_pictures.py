@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.media.clips import chroma_clip, deep_clip, every_value
+from tests.media.clips import chroma_clip, deep_clip, every_value, tags
 from tests.support import ffmpeg, make_video
 from upres.errors import FileMissing, InvalidParameter
 from upres.media.decode import FrameReader, Reading
@@ -19,7 +19,7 @@ from upres.pictures.excerpt import cut, of_part
 from upres.pictures.layout import MAX_BYTES, MAX_SIDE, contact_sheet, jpeg, pair
 from upres.pictures.stills import still
 from upres.pictures.values import Excerpt
-from upres.pictures.verbs import Footage, compare, cut_for_preview, preview_frames, sheet
+from upres.pictures.verbs import Footage, compare, cut_for_preview, first_frame, preview_frames, sheet
 from upres.restore.plan import Size
 from upres.tasks import TaskSpec
 
@@ -49,6 +49,16 @@ def test_a_still_is_the_frame_that_is_shown_then(clip: MediaInfo, number: int) -
 
 def test_a_moment_behind_the_end_is_the_last_frame(clip: MediaInfo) -> None:
     assert np.array_equal(np.asarray(still(clip, 99.0)), frames_of(clip)[-1])
+
+
+def test_the_first_frame_of_hdr_is_shown_as_bright_as_it_is_meant(tmp_path: Path) -> None:
+    """Diffuse white, PQ's code 573, which taken for SDR were 148."""
+    white = f"format=yuv420p10le,geq=lum=573:cb=512:cr=512,{tags('bt2020nc', 'smpte2084', 'tv')}"
+    ffmpeg("-f", "lavfi", "-i", "color=black:s=64x48:r=24", "-frames:v", "2", "-vf", white, "-c:v", "ffv1",
+           tmp_path / "a.mkv")  # fmt: skip
+    with Image.open(io.BytesIO(first_frame(tmp_path / "a.mkv"))) as shown:
+        assert (shown.format, shown.size) == ("JPEG", (64, 48))
+        assert 180 < np.asarray(shown).mean() < 235
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])
