@@ -18,8 +18,8 @@ from typing import IO, Any, Self, cast
 
 import imageio_ffmpeg
 
+from upres.environment import bare_environment
 from upres.errors import DiskFull, MediaFailed, UpresError
-from upres.media.environment import bare_environment
 
 STALL_S = 60.0  # the slowest honest step (x264's look-ahead filling at 8K on two cores) stays under half of it
 STDERR_BYTES = 64 * 1024

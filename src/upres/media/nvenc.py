@@ -11,8 +11,8 @@ import re
 import subprocess
 import time
 
+from upres.environment import bare_environment
 from upres.media.codecs import NVENC, nvenc_arguments
-from upres.media.environment import bare_environment
 from upres.media.ffmpeg import ffmpeg_path
 
 PATIENCE_S = 20.0  # a driver that must first wake its card takes three

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from upres.media.environment import bare_environment
+from upres.environment import bare_environment
 from upres.media.nursery import FORKED, READY
 
 INSPECTOR = Path(__file__).with_name("inspector.py")

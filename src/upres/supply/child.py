@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from upres.environment import bare_environment
 from upres.errors import WeightsInvalid
 
 MODULE = "upres.models.files"
@@ -39,7 +40,7 @@ def convert(source: Path, outputs: Mapping[str, Path]) -> Identity:
 def _ask(verb: str, *arguments: Path | str) -> Identity:
     package_root = str(Path(__file__).parents[2])  # this very package, also where it is not installed
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": search_path}
+    environment = bare_environment(CUDA_VISIBLE_DEVICES="", PYTHONPATH=search_path)
     command = [sys.executable, "-P", "-m", MODULE, verb, *map(str, arguments)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
                          stdin=subprocess.DEVNULL)  # fmt: skip

@@ -129,3 +129,15 @@ def test_a_transformer_stored_in_a_type_the_catalogue_has_no_name_for_is_refused
 def test_a_path_that_is_no_file_is_said_to_be_none(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(FileMissing, match="is no file"):
         take(tmp_path, settings)
+
+
+def test_the_process_that_reads_a_strangers_weights_is_told_no_secret(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tells = "import os\nopen(os.environ['HOME'] + '/told', 'w').write(repr([*os.environ]))"
+    (tmp_path / "sitecustomize.py").write_text(tells)  # every Python reads it when it starts
+    for name, value in {"HF_TOKEN": "secret", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    take(write_vae(tmp_path / "vae"), settings)
+    told = (tmp_path / "told").read_text()
+    assert "'PATH'" in told and "HF_TOKEN" not in told and "UPRES" not in told

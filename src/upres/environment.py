@@ -1,4 +1,4 @@
-"""What programs that read or write media are told of our environment. Knows none of these programs."""
+"""What programs that read what strangers made are told of our environment. Knows none of these programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ TOLD_BEGINNINGS = ("LC_", "CUDA_", "NVIDIA_", "PYTHON")  # PYTHON…: readers ar
 
 
 def bare_environment(**also: str) -> dict[str, str]:
-    """For a program that decodes what a stranger made, or needs as little; `also` comes on top."""
+    """For such a program, or one that needs as little; `also` comes on top."""
     told = {name: value for name, value in os.environ.items() if name in TOLD or name.startswith(TOLD_BEGINNINGS)}
     return told | also
