@@ -24,7 +24,7 @@ def main(schemathesis: str, *options: str) -> int:
         settings = make_settings(Path(folder) / "data", UPRES_FLASHVSR_MODEL="compact")  # without weights: 503
         with serving(settings) as served:
             config = Path(__file__).with_suffix(".toml")
-            command = [schemathesis, "--config-file", str(config), "run", f"{served.url}/openapi.json", "--no-color",
+            command = [str(Path(schemathesis).absolute()), "--config-file", str(config), "run", f"{served.url}/openapi.json", "--no-color",
                        "--request-timeout", str(PATIENCE_S), *options]  # fmt: skip
             status = subprocess.run(command, cwd=folder).returncode
         LocalEngine(settings).stop()
