@@ -24,8 +24,8 @@ def main(schemathesis: str, *options: str) -> int:
         settings = make_settings(Path(folder) / "data", UPRES_FLASHVSR_MODEL="compact")  # without weights: 503
         with serving(settings) as served:
             config = Path(__file__).with_suffix(".toml")
-            command = [str(Path(schemathesis).absolute()), "--config-file", str(config), "run", f"{served.url}/openapi.json", "--no-color",
-                       "--request-timeout", str(PATIENCE_S), *options]  # fmt: skip
+            command = [str(Path(schemathesis).absolute()), "--config-file", str(config), "run",
+                       f"{served.url}/openapi.json", "--no-color", "--request-timeout", str(PATIENCE_S), *options]
             status = subprocess.run(command, cwd=folder).returncode
         LocalEngine(settings).stop()
         sys.stdout.write("".join(line for line in served.log if "Traceback" in line))
