@@ -144,7 +144,10 @@ class SeedVr2Footprint:
             encode, decode = self._passages(clip, placement, frames)
             waiting = frames * frame * self.value_bytes
             led_in = lead * frame * self.value_bytes
-            held, encode = frame * SINGLE * (clip.block + IN_FLIGHT) + led_in, encode + 2 * waiting - led_in
+            # the first portion is encoded before there is a lead; later ones hold theirs twice
+            most = frames if later <= 0 else max(portion, lead + later + lead)
+            held = frame * SINGLE * (clip.block + IN_FLIGHT) + led_in
+            encode += most * frame * self.value_bytes - led_in
         between = held + waiting + TIME_SCALE * frame * self._given()
         return self._with_weights(clip, window, placement, TIME_SCALE, held, encode, decode, held, between)
 

@@ -47,10 +47,10 @@ class Portions:
         return PORTION_SLICES * self._step + (1 if self._lead is None else 0)
 
     def _portion(self, count: int) -> Tensor:
-        fresh = torch.cat(self._given[:count], dim=2)
+        before = [] if self._lead is None else [self._lead]
+        whole = torch.cat([*before, *self._given[:count]], dim=2)
         del self._given[:count]
         self._fresh -= count
-        whole = fresh if self._lead is None else torch.cat((self._lead, fresh), dim=2)
         made = self._open().push(whole, last=True)
         if self._lead is not None:
             made = made[:, :, made.shape[2] - count // self._step * self._made :]
