@@ -172,7 +172,7 @@ def test_an_image_that_changed_after_the_probe_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="changed since"):
         read_image(info)
     save(tmp_path / "a.png", Image.new("1", (9000, 9000)))
-    with pytest.raises(InvalidInput, match=r"9000x9000|81000000 pixels"):  # as Pillow is set by then
+    with pytest.raises(InvalidInput, match="9000x9000"):
         read_image(info)
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InvalidInput, match="cannot be decoded"):

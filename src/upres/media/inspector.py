@@ -101,6 +101,7 @@ def refuse_seconds(seconds: float, max_seconds: int) -> None:
 
 def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     """Decodes the whole image: damage, and a crash of an image library, shall show here and not in the caller."""
+    limit_pillow(max_pixels)
     facts = image_facts(path, image_format, max_pixels, decode=True)
     frames = facts.pop("images")
     if frames > 1:
@@ -108,10 +109,16 @@ def inspect_image(path: str, image_format: str, max_pixels: int) -> Facts:
     return facts
 
 
+def limit_pillow(max_pixels: int) -> None:
+    """Of all that this process opens, so for processes that only read."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = max_pixels
+
+
 def image_facts(path: str, image_format: str, max_pixels: int, *, decode: bool) -> Facts:
     from PIL import Image, UnidentifiedImageError
 
-    Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         with warnings.catch_warnings(), Image.open(path, formats=[image_format]) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -146,6 +153,7 @@ def image_format_of(head: bytes) -> str | None:
 
 def inspect_folder(path: str, max_pixels: int) -> Facts:
     """Reads the heads alone. The order is that of the names, numbers in them counted as numbers."""
+    limit_pillow(max_pixels)
     names = sorted((entry.name for entry in os.scandir(path) if entry.is_file() and entry.name[0] != "."), key=natural)
     found: list[Facts] = []
     for name in names:
