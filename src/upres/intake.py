@@ -40,7 +40,7 @@ def looked_at(spec: TaskSpec, roots: tuple[Path, ...] = (), *, max_s: float = MA
 
 def refuse_rate(spec: TaskSpec) -> None:
     """Of a file that is no folder. Raises InvalidParameter where the order says how many frames a second it has."""
-    if spec.frame_rate != TaskSpec.model_fields["frame_rate"].default:
+    if spec.says_frame_rate:
         raise InvalidParameter(f"frame_rate={spec.frame_rate:g}: {spec.input_filename} is no folder of images",
                                remedy="leave it out: a video keeps the rate it has")  # fmt: skip
 

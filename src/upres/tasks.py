@@ -95,6 +95,10 @@ class TaskSpec(BaseModel):
     overwrite: bool = False  # may output_path replace a file?
 
     @property
+    def says_frame_rate(self) -> bool:
+        return bool(self.frame_rate != type(self).model_fields["frame_rate"].default)
+
+    @property
     def input_filename(self) -> str:
         return PurePath(self.input_path).name
 

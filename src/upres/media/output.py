@@ -177,7 +177,7 @@ def _video(spec: TaskSpec, info: MediaInfo, wanted: str) -> Output:
         warnings.append(f"HDR ({info.transfer}, {info.bit_depth} bits) is tone-mapped to SDR with 8 bits")
     elif info.bit_depth > bits:
         warnings.append(f"{info.bit_depth} bits per sample are reduced to {bits}")
-    if container == "zip" and spec.frame_rate != TaskSpec.model_fields["frame_rate"].default:
+    if container == "zip" and spec.says_frame_rate:
         warnings.append(f"frame_rate={spec.frame_rate:g} is not kept: pictures in a ZIP have none")
     if hdr and info.mastering and name not in ("h265", "av1"):
         warnings.append(f"the mastering display metadata is dropped: {name} is written without it")

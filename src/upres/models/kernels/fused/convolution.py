@@ -28,11 +28,11 @@ WIDE = Tile(128, 256, 128, 8, 3)
 TALL = Tile(256, 128, 128, 8, 3)
 SMALL = Tile(128, 128, 64, 8, 3)  # where a block has only 99 KB of shared memory, as on Ada
 
-
 # Hopper's tensor cores keep 14 bits of a sum of 8-bit products, and what is cut off is cut off to one side: of 27 taps
 # of 512 channels 1 %, which showed as a change of colour. Sums longer than these go on in float32 every PROMOTED
 # products, for half of the time that 8 bits save.
 MOST_SUMMED, PROMOTED = 27 * 256, 128
+
 
 @triton.jit
 def _convolved(x, weight, scales, bias, out, frames, height, width, entry_frames, batch_stride, factor,
